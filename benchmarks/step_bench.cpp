@@ -1,0 +1,142 @@
+// Time of one training step's forward and backward, beside its matrix products alone: how close to the limit of the
+// GEMM back-end the reference Transformer comes. The configurations A, B and D are those of cpu-speed.md, section 5.
+//
+// usage: step_bench [repetitions [threads [configuration letters]]]      defaults: 10, all cores, B
+#include "transformer/gemm_probe.hpp"
+#include "transformer/model.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+namespace {
+
+using reference::index;
+
+double milliseconds() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration<double, std::milli>(now).count();
+}
+
+/// The linear layers and full attention of a step, forward and backward, as bare products: the same blocks and threads,
+/// no biases, norms, activations, softmax.
+class products_alone {
+public:
+  products_alone(const reference::config& c, index batch, index tokens)
+      : c_(c), batch_(batch), tokens_(tokens), rows_(batch * tokens) {
+    const index widest = std::max({c.ffn, 3 * c.heads * c.head_dim, c.hidden, c.vocab});
+    x_.resize(static_cast<std::size_t>(rows_ * widest), 0.5F);
+    y_.resize(static_cast<std::size_t>(rows_ * widest), 0.5F);
+    dx_.resize(static_cast<std::size_t>(rows_ * widest));
+    w_.resize(static_cast<std::size_t>(widest * widest), 0.5F);
+    dw_.resize(static_cast<std::size_t>(widest * widest));
+    scores_.resize(static_cast<std::size_t>(batch * c.heads * tokens * tokens), 0.5F);
+  }
+  void run() {
+    const index width = c_.heads * c_.head_dim;
+    for (index l = 0; l < c_.layers; ++l) {
+      linear(c_.hidden, 3 * width);
+      linear(width, c_.hidden);
+      linear(c_.hidden, c_.ffn);
+      linear(c_.ffn, c_.hidden);
+      attention();
+    }
+    linear(c_.hidden, c_.vocab);
+  }
+
+private:
+  void linear(index in, index out) {
+    reference::for_row_blocks(rows_, [&](reference::row_range block) {
+      reference::linear_forward(block, in, out, x_.data(), w_.data(), y_.data());
+    });
+    reference::for_row_blocks(rows_, [&](reference::row_range block) {
+      reference::linear_backward(block, in, out, y_.data(), w_.data(), dx_.data());
+    });
+    reference::gradient_tasks<float> tasks(rows_);
+    tasks.add_product(in, out, x_.data(), y_.data(), dw_.data());
+    tasks.run();
+  }
+  void attention() {
+    const index width = c_.heads * c_.head_dim;
+    const index step = 3 * width;
+    reference::parallel_tasks(batch_ * c_.heads, [&](index task) {
+      float* const q = x_.data() + task / c_.heads * tokens_ * step + task % c_.heads * c_.head_dim;
+      float* const o = dx_.data() + task / c_.heads * tokens_ * width + task % c_.heads * c_.head_dim;
+      float* const s = scores_.data() + task * tokens_ * tokens_;
+      for (int pass = 0; pass < 3; ++pass) { // forward, and twice as much backward
+        reference::gemm<float>(false, true, tokens_, tokens_, c_.head_dim, 1, q, step, q + width, step, 0, s, tokens_);
+        reference::gemm<float>(pass == 2, false, tokens_, c_.head_dim, tokens_, 1, s, tokens_, q + 2 * width, step, 0, o,
+                               width);
+      }
+    });
+  }
+  reference::config c_;
+  index batch_, tokens_, rows_;
+  reference::storage<float> x_, y_, dx_, w_, dw_, scores_;
+};
+
+struct configuration {
+  char letter;
+  index layers, heads, hidden, tokens, batch, vocab;
+};
+constexpr configuration configurations[] = {{'A', 6, 6, 384, 256, 8, 256}, {'B', 4, 4, 256, 128, 16, 256},
+                                            {'D', 8, 4, 256, 128, 16, 256}};
+
+void measure(const configuration& k, int repetitions) {
+  const reference::config c{.vocab = k.vocab,
+                            .positions = k.tokens,
+                            .hidden = k.hidden,
+                            .ffn = 4 * k.hidden,
+                            .heads = k.heads,
+                            .head_dim = k.hidden / k.heads,
+                            .layers = k.layers};
+  const index rows = k.batch * k.tokens;
+  const auto parameters = reference::initial_parameters<float>(c, 1);
+  auto gradients = parameters.like();
+  std::vector<std::int32_t> text(static_cast<std::size_t>(rows));
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    text[i] = static_cast<std::int32_t>(msg::random_bits({2, 3}, i) % static_cast<std::uint32_t>(k.vocab));
+  }
+  reference::gpt<float> model(c, k.batch, k.tokens);
+  products_alone products(c, k.batch, k.tokens);
+  std::vector<double> forward, backward, bare;
+  for (int r = 0; r < repetitions; ++r) { // interleaved, so that a disturbance meets both
+    const double start = milliseconds();
+    model.forward(parameters, text, text);
+    const double turn = milliseconds();
+    model.backward(parameters, gradients);
+    const double end = milliseconds();
+    products.run();
+    forward.push_back(turn - start);
+    backward.push_back(end - turn);
+    bare.push_back(milliseconds() - end);
+  }
+  const auto least = [](const std::vector<double>& times) { return *std::min_element(times.begin(), times.end()); };
+  const double step = least(forward) + least(backward);
+  const double operations = reference::training_flops_per_token(c, k.tokens) * static_cast<double>(rows);
+  std::printf("%c  L%ld H%ld C%ld T%ld B%ld V%ld  %8.2f %8.2f %8.2f  %8.2f  %6.3f  %9.0f  %7.1f\n", k.letter,
+              static_cast<long>(k.layers), static_cast<long>(k.heads), static_cast<long>(k.hidden),
+              static_cast<long>(k.tokens), static_cast<long>(k.batch), static_cast<long>(k.vocab), least(forward),
+              least(backward), step, least(bare), step / least(bare), static_cast<double>(rows) / step * 1e3,
+              operations / step / 1e6);
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  const int repetitions = argc > 1 ? std::max(1, std::atoi(argv[1])) : 10;
+  const int threads = reference::set_threads(argc > 2 ? std::atoi(argv[2]) : 0);
+  const std::string letters = argc > 3 ? argv[3] : "B";
+  const reference::bits_promise bits = reference::bits_probe();
+  std::printf("GEMM: %s, %d thread(s); bits %s: %s\n", std::string(reference::gemm_backend_name()).c_str(), threads,
+              bits.promised ? "promised" : "not promised", bits.reason.c_str());
+  std::printf("least of %d, ms                forward backward     both  products   ratio   tokens/s   GFLOP/s\n",
+              repetitions);
+  for (const configuration& k : configurations) {
+    if (letters.find(k.letter) != std::string::npos) { measure(k, repetitions); }
+  }
+}

@@ -1,0 +1,114 @@
+// A model in training and how it grows: a stage of a schedule becomes a plan, the plan moves every number.
+#pragma once
+
+#include "transformer/config.hpp"
+#include "transformer/errors.hpp"
+#include "transformer/live_masks.hpp"
+#include "transformer/tensors.hpp"
+
+#include <msg/apply.hpp>
+#include <msg/growth.hpp>
+#include <msg/plan.hpp>
+#include <msg/rules/mask.hpp>
+#include <msg/rules/stack.hpp>
+#include <msg/schedule.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace reference {
+
+/// The axes a GPT grows on, and where its config keeps their sizes.
+inline constexpr std::pair<std::string_view, index config::*> grown_axes[] = {
+    {"hidden", &config::hidden}, {"ffn", &config::ffn}, {"heads", &config::heads}, {"layers", &config::layers}};
+
+/// Everything about a model that a growth changes, and that a checkpoint holds.
+template <class T>
+struct model_state {
+  config sizes;
+  tensor_set<T> values;
+  tensor_set<T> moment1; // AdamW's m
+  tensor_set<T> moment2; // AdamW's v
+  msg::growth_state growth;
+
+  /// One mask value per unit of each axis at a step, for the model; empty views where the plain path runs.
+  [[nodiscard]] live_masks masks(index step) const { return live_masks(growth, step); }
+};
+
+template <class T>
+[[nodiscard]] model_state<T> initial_state(const config& sizes, std::uint64_t seed) {
+  model_state<T> state{sizes, initial_parameters<T>(sizes, seed), {}, {}, {}};
+  state.moment1 = state.values.like();
+  state.moment2 = state.values.like();
+  return state;
+}
+
+/// The rules a schedule may name.
+inline constexpr std::string_view rule_names[] = {"mask", "stack"};
+
+/// A stage's rule for one axis as the library's. Throws input_error for a name that is no rule.
+[[nodiscard]] inline msg::rule rule_of_stage(const msg::stage& stage, std::string_view axis) {
+  const std::string& name = msg::rule_of(stage, axis);
+  if (name == "stack") { return msg::stack{}; }
+  if (name != "mask") { throw input_error("rule '" + name + "' of axis '" + std::string{axis} + "' is none of mask, stack"); }
+  msg::mask rule;
+  rule.layers = stage.layers == msg::layer_source::fresh ? msg::mask::start::fresh : msg::mask::start::copy;
+  switch (stage.fresh.kind) {
+    case msg::fresh_kind::normal: rule.fresh.weight = msg::init::normal(stage.fresh.std); break;
+    case msg::fresh_kind::matched: rule.fresh.weight = msg::init::matched(); break;
+    case msg::fresh_kind::copy: rule.width = msg::mask::start::copy; break;
+    case msg::fresh_kind::zeros: rule.fresh.weight = msg::init::zeros(); break;
+  }
+  return rule;
+}
+
+/// The plan of a stage for a model as it is. Throws msg::error with every finding.
+[[nodiscard]] inline msg::plan plan_of_stage(const config& now, const msg::stage& stage, std::uint64_t seed) {
+  const msg::schema schema = schema_of(now);
+  std::vector<msg::request> requests;
+  for (const auto& [axis, size] : stage.grow) {
+    const msg::axis* known = schema.find_axis(axis);
+    if (known != nullptr && known->size == size) { continue; }
+    msg::placement where;
+    if (stage.placement == "prepend") { where = msg::placement::prepend(); }
+    const bool interleaved = axis == "layers" ? stage.layers == msg::layer_source::interleave || stage.placement == "interleave"
+                                              : stage.placement == "interleave";
+    if (interleaved) { where = msg::placement::interleave(); }
+    requests.push_back({axis, size, {.rule = rule_of_stage(stage, axis), .placement = where}});
+  }
+  return msg::plan{schema, requests, msg::mask{}, {.seed = seed}};
+}
+
+/// Sizes after a plan.
+[[nodiscard]] inline config sizes_after(const config& before, const msg::plan& plan) {
+  config after = before;
+  for (const auto& [axis, size] : grown_axes) { after.*size = plan.after().axis_at(axis).size; }
+  return after;
+}
+
+/// Grows values and moments, tensor by tensor (never more than one old tensor beside the new ones), and notes the
+/// growth, which happens before the forward of `step`.
+template <class T>
+void grow(model_state<T>& state, const msg::plan& plan, index step, const msg::ramp& ramp) {
+  state.growth.record(plan, step, ramp); // throws before anything is changed
+  const auto grow_set = [&](tensor_set<T>& set, msg::payload what) {
+    for (const msg::param_plan& p : plan.parameters()) {
+      tensor<T>& old = set[p.name];
+      tensor<T> grown = make_tensor<T>(p.name, p.new_shape());
+      msg::apply(p, std::as_const(old), grown, what);
+      old = std::move(grown);
+    }
+  };
+  grow_set(state.values, msg::payload::value);
+  grow_set(state.moment1, msg::payload::moment1);
+  grow_set(state.moment2, msg::payload::moment2);
+  state.sizes = sizes_after(state.sizes, plan);
+}
+
+} // namespace reference

@@ -1,0 +1,230 @@
+// Command-line options of the trainers: one table that serves --help, the checkpoint and the check on resume.
+#pragma once
+
+#include "transformer/checkpoint_json.hpp"
+#include "transformer/errors.hpp"
+
+#include <msg/config.hpp>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace reference {
+
+using msg::index;
+
+/// What a run can be told. Sizes of 0 are taken from the schedule.
+struct options {
+  std::string data;
+  std::string arch = "gpt2";
+  index hidden = 0, ffn = 0, heads = 0, kv_heads = 0, layers = 0, head_dim = 0; // final sizes
+  index seq = 128;
+  index batch = 16;
+  index accumulate = 1;
+  index steps = 1500;
+  double max_seconds = 0;
+  double lr = 0;
+  index warmup = -1;
+  double weight_decay = 0.1;
+  double beta1 = 0.9, beta2 = 0.95;
+  double clip = 1.0;
+  index eval_every = 100;
+  index save_every = 250;
+  index log_every = 10;
+  std::uint64_t seed = 1;
+  std::string schedule;
+  std::string rule;
+  std::string out;
+  std::string resume;
+  index threads = 0;
+  std::string device = "cpu";
+  bool compare = false;
+  bool plan_only = false;
+  bool quiet = false;
+  index sample = 0;
+};
+
+enum class option_group { data, model, training, growth, run };
+inline constexpr std::string_view option_group_names[] = {"Data", "Model (final sizes; must match the schedule)",
+                                                          "Training", "Growth", "Run"};
+
+/// Whether a resumed run may be given another value than it was started with.
+enum class on_resume { fixed, free };
+
+/// Calls visit(group, name, variable, on_resume, help) for every option, in the order of --help.
+template <class Visit>
+void visit_options(options& o, const Visit& visit) {
+  using enum option_group;
+  constexpr auto fixed = on_resume::fixed;
+  constexpr auto free = on_resume::free;
+  visit(data, "data", o.data, fixed, "Text file or folder, read as bytes [the Eigen headers]");
+  visit(data, "seq", o.seq, fixed, "Sequence length in tokens (bytes)");
+  visit(data, "batch", o.batch, fixed, "Sequences per micro-batch");
+  visit(data, "accumulate", o.accumulate, fixed, "Micro-batches per optimizer step");
+  visit(data, "seed", o.seed, fixed, "Seed of weights, fresh weights and the order of the data");
+  visit(model, "arch", o.arch, fixed, "Architecture: gpt2");
+  visit(model, "hidden", o.hidden, fixed, "Hidden width");
+  visit(model, "ffn", o.ffn, fixed, "FFN width");
+  visit(model, "heads", o.heads, fixed, "Attention heads");
+  visit(model, "kv-heads", o.kv_heads, fixed, "Key-value heads; GPT-2 has as many as heads");
+  visit(model, "layers", o.layers, fixed, "Layers");
+  visit(model, "head-dim", o.head_dim, fixed, "Width of one head, constant [final hidden / final heads]");
+  visit(training, "steps", o.steps, free, "Optimizer steps of the whole run");
+  visit(training, "max-seconds", o.max_seconds, free, "Stop after this training time; 0: no limit");
+  visit(training, "lr", o.lr, free, "Peak learning rate; 0: the schedule's");
+  visit(training, "warmup", o.warmup, free, "Warm-up steps; -1: the schedule's");
+  visit(training, "weight-decay", o.weight_decay, free, "Decoupled weight decay of matrices");
+  visit(training, "beta1", o.beta1, free, "AdamW's beta1");
+  visit(training, "beta2", o.beta2, free, "AdamW's beta2");
+  visit(training, "clip", o.clip, free, "Largest norm of the gradient; 0: no clipping");
+  visit(growth, "schedule", o.schedule, fixed, "Growth schedule (JSON), or none [gpt-all-dimensions.json]");
+  visit(growth, "rule", o.rule, fixed, "Rule for every growth in place of the schedule's: mask, stack");
+  visit(growth, "plan-only", o.plan_only, free, "Print stages, sizes and cost, and stop");
+  visit(growth, "compare", o.compare, free, "Then train the final model without growth for the same wall time");
+  visit(run, "out", o.out, free, "Run directory [runs/gpt-NNN]");
+  visit(run, "resume", o.resume, free, "Continue the run in this directory (or this checkpoint of it)");
+  visit(run, "eval-every", o.eval_every, free, "Steps between evaluations; 0: only at the end");
+  visit(run, "save-every", o.save_every, free, "Steps between checkpoints; 0: only at the end");
+  visit(run, "log-every", o.log_every, free, "Steps between progress lines");
+  visit(run, "threads", o.threads, free, "Threads; 0: one per core");
+  visit(run, "device", o.device, free, "Device: cpu");
+  visit(run, "sample", o.sample, free, "Print so many bytes of text from the model at the end");
+  visit(run, "quiet", o.quiet, free, "Print only the last summary");
+}
+
+/// The options as the checkpoint keeps them.
+[[nodiscard]] inline json options_json(options o) {
+  json result = json::object();
+  visit_options(o, [&](option_group, const char* name, const auto& value, on_resume, const char*) {
+    result[name] = value;
+  });
+  return result;
+}
+
+/// Options by name whose value decides what the model computes and reads.
+[[nodiscard]] inline std::vector<std::string> fixed_options() {
+  std::vector<std::string> names;
+  options any;
+  visit_options(any, [&](option_group, const char* name, const auto&, on_resume rule, const char*) {
+    if (rule == on_resume::fixed) { names.emplace_back(name); }
+  });
+  return names;
+}
+
+/// Takes the options of a checkpoint; keys that it doesn't hold keep their value. Throws input_error for a wrong type.
+inline void take_options(options& o, const json& saved, const std::string& file) {
+  findings found(file);
+  visit_options(o, [&](option_group, const char* name, auto& value, on_resume, const char*) {
+    const auto entry = saved.find(name);
+    if (entry == saved.end()) { return; }
+    using type = std::remove_reference_t<decltype(value)>;
+    const bool fits = std::is_same_v<type, bool>          ? entry->is_boolean()
+                      : std::is_same_v<type, std::string> ? entry->is_string()
+                      : std::is_same_v<type, double>      ? entry->is_number()
+                                                          : entry->is_number_integer();
+    if (fits) {
+      value = entry->template get<type>();
+    } else {
+      found.add(std::string{"options."} + name, "expected another type, found " + found_text(*entry));
+    }
+  });
+  found.throw_if_any();
+}
+
+/// Refuses values that no run can have: one line that lists them all.
+inline void check_options(const options& o) {
+  std::string wrong;
+  const auto require = [&](bool good, std::string_view name, const auto& found, std::string_view expected) {
+    if (!good) {
+      wrong += fmt::format("{}--{} expected {}, found {}", wrong.empty() ? "" : "; ", name, expected, found);
+    }
+  };
+  const auto positive = [&](std::string_view name, index value) { require(value >= 1, name, value, "at least 1"); };
+  const auto natural = [&](std::string_view name, index value) { require(value >= 0, name, value, "at least 0"); };
+  const auto finite = [&](std::string_view name, double value) {
+    require(std::isfinite(value) && value >= 0, name, value, "a number from 0");
+  };
+  positive("seq", o.seq);
+  positive("batch", o.batch);
+  positive("accumulate", o.accumulate);
+  positive("steps", o.steps);
+  positive("log-every", o.log_every);
+  natural("hidden", o.hidden);
+  natural("ffn", o.ffn);
+  natural("heads", o.heads);
+  natural("layers", o.layers);
+  natural("head-dim", o.head_dim);
+  natural("eval-every", o.eval_every);
+  natural("save-every", o.save_every);
+  natural("threads", o.threads);
+  natural("sample", o.sample);
+  finite("max-seconds", o.max_seconds);
+  finite("lr", o.lr);
+  finite("weight-decay", o.weight_decay);
+  finite("clip", o.clip);
+  require(o.warmup >= -1, "warmup", o.warmup, "at least 0, or -1");
+  require(o.beta1 >= 0 && o.beta1 < 1, "beta1", o.beta1, "from 0 to below 1");
+  require(o.beta2 >= 0 && o.beta2 < 1, "beta2", o.beta2, "from 0 to below 1");
+  require(o.arch == "gpt2", "arch", o.arch, "gpt2");
+  require(o.kv_heads == 0 || o.kv_heads == o.heads, "kv-heads", o.kv_heads, "as many as --heads (GPT-2)");
+  require(o.device == "cpu", "device", o.device, "cpu (this build has no other device)");
+  require(o.rule.empty() || o.rule == "mask" || o.rule == "stack", "rule", o.rule, "mask or stack");
+  if (!wrong.empty()) { throw input_error(wrong); }
+}
+
+/// Options as given on a command line, and which of them were given.
+struct parsed_options {
+  options values;
+  json given = json::object(); // name -> value
+  bool help = false;           // --help was asked for and `text` holds it
+  std::string text;
+};
+
+/// Throws input_error for anything that is no option, or has no or a malformed value.
+[[nodiscard]] inline parsed_options parse_options(int count, const char* const* arguments, const std::string& about) {
+  parsed_options result;
+  options& o = result.values;
+  CLI::App app{about};
+  app.option_defaults()->always_capture_default(false);
+  std::map<std::string, CLI::Option*> by_name;
+  visit_options(o, [&](option_group group, const char* name, auto& value, on_resume, const char* help) {
+    CLI::Option* added = nullptr;
+    if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>) {
+      added = app.add_flag("--" + std::string{name}, value, help);
+    } else {
+      const std::string start = fmt::format("{}", value);
+      const bool told = start.empty() || std::string_view{help}.find_first_of("[;") != std::string_view::npos;
+      added = app.add_option("--" + std::string{name}, value, told ? help : fmt::format("{} [{}]", help, start));
+      added->multi_option_policy(CLI::MultiOptionPolicy::TakeLast); // scripts give defaults before what a user adds
+      added->type_name(std::is_same_v<std::remove_reference_t<decltype(value)>, std::string> ? "NAME"
+                       : std::is_same_v<std::remove_reference_t<decltype(value)>, double>    ? "X"
+                                                                                            : "N");
+    }
+    added->group(std::string{option_group_names[static_cast<std::size_t>(group)]});
+    by_name[name] = added;
+  });
+  try {
+    app.parse(count, arguments);
+  } catch (const CLI::CallForHelp&) {
+    result.help = true;
+    result.text = app.help();
+    return result;
+  } catch (const CLI::ParseError& failure) {
+    throw input_error(std::string{failure.what()} + " (--help lists the options)");
+  }
+  const json all = options_json(o);
+  for (const auto& [name, option] : by_name) {
+    if (option->count() > 0) { result.given[name] = all[name]; }
+  }
+  return result;
+}
+
+} // namespace reference

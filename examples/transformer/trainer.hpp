@@ -1,0 +1,395 @@
+// The training loop: steps, growths, evaluations, checkpoints; the same for a new run and for a resumed one.
+#pragma once
+
+#include "transformer/checkpoint.hpp"
+#include "transformer/data.hpp"
+#include "transformer/gemm_probe.hpp"
+#include "transformer/grow_model.hpp"
+#include "transformer/metrics.hpp"
+#include "transformer/model.hpp"
+#include "transformer/progress.hpp"
+#include "transformer/run_setup.hpp"
+#include "transformer/schedule_file.hpp"
+#include "transformer/stop_signal.hpp"
+
+#include <msg/grow.hpp>
+
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace reference {
+
+enum class run_outcome { finished, interrupted, out_of_time };
+
+/// One run of a GPT, from where its state stands.
+class trainer {
+public:
+  /// The data must outlive the trainer.
+  trainer(run_setup setup, const text_data& data, printer& terminal)
+      : setup_(std::move(setup)), data_(data), terminal_(terminal),
+        state_(initial_state<float>(setup_.start, setup_.settings.seed)),
+        metrics_(setup_.directory / "metrics.jsonl") {
+    prepare();
+  }
+  /// Continues from a checkpoint folder.
+  trainer(run_setup setup, const text_data& data, printer& terminal, const std::filesystem::path& checkpoint,
+          const checkpoint_documents& documents)
+      : setup_(std::move(setup)), data_(data), terminal_(terminal),
+        state_(load(checkpoint, documents)),
+        metrics_(setup_.directory / "metrics.jsonl", documents.state.metrics_bytes), step_(documents.state.step),
+        tokens_(documents.state.tokens), flops_(documents.state.flops), seconds_(documents.state.seconds),
+        next_stage_(static_cast<std::size_t>(documents.state.next_stage)),
+        position_{documents.state.epoch, documents.state.position} {
+    prepare();
+  }
+
+  /// Trains to the end, a time limit, or a signal; saves in each case. Throws run_error for a loss that is not finite
+  /// and for anything that cannot be written; checkpoints written before stay usable.
+  run_outcome run() {
+    const options& o = setup_.settings;
+    if (step_ == 0) { record_step(std::nullopt, evaluate()); }
+    while (step_ < o.steps) {
+      if (stop_requested()) { return leave(run_outcome::interrupted); }
+      if (o.max_seconds > 0 && seconds_ >= o.max_seconds) { return leave(run_outcome::out_of_time); }
+      while (next_stage_ < stage_steps_.size() && stage_steps_[next_stage_] <= step_) { grow_now(); }
+      const double loss = train_step();
+      const bool last = step_ == o.steps;
+      const bool evaluates = last || (o.eval_every > 0 && step_ % o.eval_every == 0);
+      if (evaluates || step_ % o.log_every == 0) {
+        record_step(loss, evaluates ? std::optional{evaluate()} : std::nullopt);
+      }
+      if (!last && o.save_every > 0 && step_ % o.save_every == 0) { save(); }
+    }
+    return leave(run_outcome::finished);
+  }
+
+  [[nodiscard]] double seconds() const noexcept { return seconds_; }
+  /// Training time of a step at the present sizes, averaged since the last growth (or resume).
+  [[nodiscard]] double seconds_per_step() const noexcept {
+    return step_ > stage_.step ? (seconds_ - stage_.seconds) / static_cast<double>(step_ - stage_.step) : seconds_;
+  }
+  [[nodiscard]] index step() const noexcept { return step_; }
+  [[nodiscard]] const model_state<float>& state() const noexcept { return state_; }
+  [[nodiscard]] const std::filesystem::path& checkpoint() const noexcept { return checkpoint_; }
+
+private:
+  void prepare() {
+    const options& o = setup_.settings;
+    stage_steps_ = msg::stage_steps(setup_.timeline, {o.steps, tokens_per_step()});
+    rebuild_model();
+    tokens_in_.resize(static_cast<std::size_t>(o.batch * o.seq));
+    targets_.resize(tokens_in_.size());
+    window_ = {clock::now(), tokens_};
+    flops_total_ = planned_flops();
+  }
+
+  using clock = std::chrono::steady_clock;
+  [[nodiscard]] static double since(clock::time_point begin) {
+    return std::chrono::duration<double>(clock::now() - begin).count();
+  }
+  [[nodiscard]] index tokens_per_step() const {
+    return setup_.settings.batch * setup_.settings.seq * setup_.settings.accumulate;
+  }
+
+  /// FLOPs from now to the end, each stage at its own size.
+  [[nodiscard]] double planned_flops() const {
+    const options& o = setup_.settings;
+    config sizes = state_.sizes;
+    double total = flops_;
+    index from = step_;
+    for (std::size_t stage = next_stage_; stage <= stage_steps_.size(); ++stage) {
+      const index to = stage < stage_steps_.size() ? std::clamp(stage_steps_[stage], from, o.steps) : o.steps;
+      total += training_flops_per_token(sizes, o.seq) * static_cast<double>((to - from) * tokens_per_step());
+      from = to;
+      if (stage < stage_steps_.size()) {
+        for (const auto& [axis, size] : grown_axes) {
+          if (const index grown = msg::size_of(setup_.timeline.stages[stage].grow, axis); grown > 0) { sizes.*size = grown; }
+        }
+      }
+    }
+    return total;
+  }
+
+  void rebuild_model() {
+    const options& o = setup_.settings;
+    model_ = std::make_unique<gpt<float>>(state_.sizes, o.batch, o.seq);
+    gradients_ = state_.values.like();
+    ages_.clear();
+    stage_ = {step_, seconds_};
+  }
+
+  /// How old each entry is; the same from step to step while no ramp moves.
+  void refresh_ages() {
+    const bool ramping = state_.growth.ramping(step_);
+    if (!ages_.empty() && !ramping && !ages_moving_) { return; }
+    ages_.clear();
+    const msg::schema schema = schema_of(state_.sizes);
+    for (const msg::parameter& p : schema.parameters()) {
+      ages_.push_back(state_.growth.ages(p, step_));
+    }
+    ages_moving_ = ramping;
+  }
+
+  [[nodiscard]] double learning_rate() const {
+    const std::vector<msg::rate_event> events =
+      msg::rate_events(setup_.timeline, std::span<const index>(stage_steps_).first(next_stage_));
+    return msg::learning_rate_at(setup_.timeline.lr, step_, setup_.settings.steps, events);
+  }
+
+  /// One optimizer step: forward and backward of every micro-batch, clipping, update. Returns the mean loss.
+  double train_step() {
+    const auto begin = clock::now();
+    const options& o = setup_.settings;
+    const live_masks masks = state_.masks(step_);
+    gradients_.zero();
+    double loss = 0;
+    for (index micro = 0; micro < o.accumulate; ++micro) {
+      position_ = train_batch(data_, o.seed, position_, o.batch, tokens_in_.data(), targets_.data());
+      loss += model_->forward(state_.values, tokens_in_, targets_, masks.view()) / static_cast<double>(o.accumulate);
+      model_->backward(state_.values, gradients_, 1 / static_cast<double>(o.accumulate));
+    }
+    double squares = 0;
+    for (const auto& g : gradients_) { squares += msg::sum_of_squares(g.data); }
+    if (!std::isfinite(loss) || !std::isfinite(squares)) {
+      throw run_error("the " + std::string{std::isfinite(loss) ? "gradient" : "loss"} + " is not finite at step " +
+                      std::to_string(step_) + "; " +
+                      (checkpoint_.empty() ? "no checkpoint had been saved"
+                                           : "the last checkpoint is intact: " + checkpoint_.string()) +
+                      " (a lower --lr may help)");
+    }
+    lr_ = learning_rate();
+    const double norm = std::sqrt(squares);
+    const double scale = o.clip > 0 && norm > o.clip ? o.clip / norm : 1;
+    refresh_ages();
+    const msg::adamw adamw{.beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay};
+    const msg::schema schema = schema_of(state_.sizes);
+    for (std::size_t p = 0; p < ages_.size(); ++p) {
+      msg::update(adamw,
+                  msg::update_step{.lr = lr_,
+                                   .step = step_,
+                                   .gradient_scale = scale,
+                                   .decay = msg::decays(schema.parameters()[p].what)},
+                  ages_[p], state_.values.tensors[p], std::as_const(gradients_.tensors[p]),
+                  state_.moment1.tensors[p], state_.moment2.tensors[p]);
+    }
+    tokens_ += tokens_per_step();
+    flops_ += training_flops_per_token(state_.sizes, o.seq) * static_cast<double>(tokens_per_step());
+    ++step_;
+    seconds_ += since(begin);
+    return loss;
+  }
+
+  /// Mean loss over the held-out windows, masks as they are at this step.
+  [[nodiscard]] double evaluate() {
+    const live_masks masks = state_.masks(step_);
+    const options& o = setup_.settings;
+    double sum = 0;
+    index windows = 0;
+    while (windows < data_.validation_windows) {
+      const index count = validation_batch(data_, windows, o.batch, tokens_in_.data(), targets_.data());
+      sum += static_cast<double>(count) * forward_windows(count, masks);
+      windows += count;
+    }
+    window_ = {clock::now(), tokens_}; // evaluation is no training time
+    return sum / static_cast<double>(windows);
+  }
+
+  /// Loss of the first `count` windows of the batch.
+  double forward_windows(index count, const live_masks& masks) {
+    const options& o = setup_.settings;
+    const auto first_unused = static_cast<std::ptrdiff_t>(count * o.seq);
+    std::fill(tokens_in_.begin() + first_unused, tokens_in_.end(), 0);
+    std::fill(targets_.begin() + first_unused, targets_.end(), -1); // does not count
+    return model_->forward(state_.values, tokens_in_, targets_, masks.view());
+  }
+
+  /// The next stage happens now, before the forward of step_; the same batch is put through the old and the new model.
+  void grow_now() {
+    const options& o = setup_.settings;
+    const msg::stage& stage = setup_.timeline.stages[next_stage_];
+    const auto group = static_cast<index>(next_stage_++);
+    const msg::random_stream seeds{o.seed, msg::stream_of("growth")};
+    const msg::plan plan =
+      plan_of_stage(state_.sizes, stage, msg::random_bits(seeds, static_cast<std::uint64_t>(group)));
+    (void)train_batch(data_, o.seed, position_, o.batch, tokens_in_.data(), targets_.data());
+    const double before = forward_windows(o.batch, state_.masks(step_));
+    const std::vector<float> old_logits(model_->logits().begin(), model_->logits().end());
+    const auto begin = clock::now();
+    grow(state_, plan, step_, stage.ramp);
+    seconds_ += since(begin);
+    rebuild_model();
+    const double after = forward_windows(o.batch, state_.masks(step_));
+    const auto logits = model_->logits();
+    double difference = 0;
+    bool equal = before == after;
+    for (std::size_t i = 0; i < old_logits.size(); ++i) {
+      equal = equal && logits[i] == old_logits[i];
+      difference = std::max(difference, std::abs(static_cast<double>(logits[i]) - static_cast<double>(old_logits[i])));
+    }
+    std::vector<growth_record> records;
+    for (const msg::axis_plan& a : plan.axes()) {
+      records.push_back({.step = step_,
+                         .group = group,
+                         .axis = a.name,
+                         .from = a.old_size,
+                         .to = a.new_size,
+                         .rule = a.growth.contract.rule,
+                         .loss_before = before,
+                         .loss_after = after,
+                         .max_abs_logit_diff = difference,
+                         .bits_equal = equal});
+      metrics_.write(to_json(records.back()));
+    }
+    terminal_.growth(records);
+    window_ = {clock::now(), tokens_};
+  }
+
+  [[nodiscard]] named_sizes dims() const {
+    named_sizes sizes;
+    for (const auto& [axis, size] : grown_axes) { sizes.emplace_back(axis, state_.sizes.*size); }
+    return sizes;
+  }
+  /// Ramps under way: by axis, the lowest value of its mask.
+  [[nodiscard]] named_values mask_values() const {
+    named_values values;
+    for (const auto& [axis, size] : grown_axes) {
+      const std::vector<float> mask = state_.growth.mask(axis, step_);
+      if (!mask.empty()) { values.emplace_back(axis, *std::min_element(mask.begin(), mask.end())); }
+    }
+    return values;
+  }
+
+  void record_step(std::optional<double> loss, std::optional<double> val_loss) {
+    if (val_loss) {
+      val_loss_ = *val_loss;
+      evaluated_at_ = step_;
+    }
+    const double elapsed = since(window_.begin);
+    const double rate = elapsed > 0 ? static_cast<double>(tokens_ - window_.tokens) / elapsed : 0;
+    if (tokens_ > window_.tokens && elapsed > 0) { tokens_per_second_ = rate; }
+    const step_record record{.step = step_,
+                             .tokens = tokens_,
+                             .flops = flops_,
+                             .seconds = seconds_,
+                             .loss = loss ? *loss : missing,
+                             .val_loss = val_loss,
+                             .lr = step_ == 0 ? learning_rate() : lr_,
+                             .tokens_per_second = tokens_per_second_,
+                             .parameters = parameter_count(state_.sizes),
+                             .dims = dims(),
+                             .masks = mask_values()};
+    metrics_.write(to_json(record));
+    terminal_.step(record, setup_.settings.steps, flops_total_, setup_.settings.max_seconds);
+    window_ = {clock::now(), tokens_};
+  }
+
+  run_outcome leave(run_outcome how) {
+    if (how != run_outcome::interrupted) {
+      metrics_.write(to_json(end_record{.step = step_,
+                                        .val_loss = evaluated_at_ == step_ ? val_loss_ : evaluate(),
+                                        .seconds = seconds_,
+                                        .flops = flops_,
+                                        .tokens = tokens_,
+                                        .parameters = parameter_count(state_.sizes)}));
+    }
+    save();
+    return how;
+  }
+
+  [[nodiscard]] std::vector<stored_parameter<float>> stored() { return stored_parameters(state_); }
+  static std::vector<stored_parameter<float>> stored_parameters(model_state<float>& state) {
+    std::vector<stored_parameter<float>> parameters;
+    for (std::size_t p = 0; p < state.values.tensors.size(); ++p) {
+      tensor<float>& value = state.values.tensors[p];
+      parameters.push_back({value.name, value.shape, std::span(value.data), std::span(state.moment1.tensors[p].data),
+                            std::span(state.moment2.tensors[p].data)});
+    }
+    return parameters;
+  }
+
+  void save() {
+    const options& o = setup_.settings;
+    metrics_.sync();
+    checkpoint_documents documents;
+    const config& c = state_.sizes;
+    documents.config = {c.vocab, c.positions, c.hidden, c.ffn, c.heads, c.head_dim, c.layers, c.norm_eps, {}};
+    documents.config.why = why_not_plain(documents.config, mask_values());
+    documents.growths = state_.growth.log();
+    documents.state = {.step = step_,
+                       .tokens = tokens_,
+                       .flops = flops_,
+                       .seconds = seconds_,
+                       .next_stage = static_cast<index>(next_stage_),
+                       .schedule = schedule_json(setup_.timeline),
+                       .options = options_json(o),
+                       .seed = o.seed,
+                       .counters = {},
+                       .files_hash = data_.files_hash,
+                       .epoch = position_.epoch,
+                       .position = position_.position,
+                       .threads = setup_.threads,
+                       .gemm = std::string{gemm_backend_name()},
+                       .isa = setup_.isa,
+                       .metrics_bytes = metrics_.bytes()};
+    const std::vector<stored_parameter<float>> parameters = stored();
+    checkpoint_ = save_checkpoint<float>(setup_.directory, parameters, state_.growth.births(), documents);
+  }
+
+  static model_state<float> load(const std::filesystem::path& folder, const checkpoint_documents& documents) {
+    const gpt2_config& c = documents.config;
+    model_state<float> state;
+    state.sizes = {c.vocab, c.positions, c.hidden, c.ffn, c.heads, c.head_dim, c.layers, c.layer_norm_epsilon};
+    state.values = make_parameters<float>(state.sizes);
+    state.moment1 = state.values.like();
+    state.moment2 = state.values.like();
+    const std::vector<stored_parameter<float>> parameters = stored_parameters(state);
+    axis_births births = load_checkpoint<float>(folder, parameters, documents.state.step);
+    state.growth = msg::growth_state(documents.growths, std::move(births), schema_of(state.sizes));
+    return state;
+  }
+
+  struct stage_begin {
+    index step = 0;
+    double seconds = 0;
+  };
+  struct rate_window {
+    clock::time_point begin;
+    index tokens = 0;
+  };
+
+  run_setup setup_;
+  const text_data& data_;
+  printer& terminal_;
+  model_state<float> state_;
+  metrics_writer metrics_;
+  index step_ = 0;      // steps done, and number of the next
+  index tokens_ = 0;
+  double flops_ = 0;
+  double seconds_ = 0;  // of training: forward, backward, update and growth; not evaluation, not checkpoints
+  std::size_t next_stage_ = 0;
+  data_position position_;
+  std::vector<index> stage_steps_;
+  std::unique_ptr<gpt<float>> model_;
+  tensor_set<float> gradients_;
+  std::vector<msg::parameter_ages> ages_;
+  bool ages_moving_ = false;
+  std::vector<std::int32_t> tokens_in_;
+  std::vector<std::int32_t> targets_;
+  std::filesystem::path checkpoint_;
+  double lr_ = 0;
+  double val_loss_ = missing;
+  index evaluated_at_ = -1; // step of val_loss_
+  double tokens_per_second_ = missing;
+  double flops_total_ = 0;
+  rate_window window_{};
+  stage_begin stage_{}; // of the present sizes
+};
+
+} // namespace reference

@@ -1,0 +1,35 @@
+// Every macro of the library: version, ABI namespace, host/device markers, assertions; and the index type.
+#pragma once
+
+#include <cassert>
+#include <cstdint>
+
+#define MSG_VERSION_MAJOR 0
+#define MSG_VERSION_MINOR 1
+#define MSG_VERSION_PATCH 0
+
+// Everything lives in msg, in an inline namespace named after the ABI, so that two versions can meet in one program.
+#define MSG_NAMESPACE_BEGIN                                                                                            \
+  namespace msg {                                                                                                      \
+  inline namespace v0 {
+#define MSG_NAMESPACE_END                                                                                              \
+  }                                                                                                                    \
+  }
+
+#if defined(__CUDACC__)
+#define MSG_HOST_DEVICE __host__ __device__
+#else
+#define MSG_HOST_DEVICE
+#endif
+
+// For our own bugs only; bad input throws msg::error.
+#ifndef MSG_ASSERT
+#define MSG_ASSERT(condition) assert(condition)
+#endif
+
+MSG_NAMESPACE_BEGIN
+
+/// Sizes, positions and counts, in elements.
+using index = std::int64_t;
+
+MSG_NAMESPACE_END

@@ -1,0 +1,367 @@
+// How a plan is made: checks of the requests, the rules' answers, and their maps carried to every dimension.
+#pragma once
+
+#include <msg/kernels/grow.hpp>
+#include <msg/request.hpp>
+#include <msg/schema.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+MSG_NAMESPACE_BEGIN
+
+struct plan_options {
+  std::uint64_t seed = 0;           // of fresh weights and of rules that draw
+  msg::placement placement = {};    // of the requests that name none
+};
+
+/// One grown axis of a plan.
+struct axis_plan {
+  std::string name{};
+  index old_size = 0;
+  index new_size = 0;
+  msg::placement::order placement{};
+  std::vector<index> old_of{}; // (new_size): old unit at each position, or fresh_unit
+  axis_growth growth{};
+};
+
+/// One dimension of a parameter, position by position.
+struct dimension_map {
+  role what = role::out;
+  index old_size = 0;
+  std::vector<index> source{};        // (new size): old position, or -1
+  std::vector<double> split{};        // (new size)
+  std::vector<std::uint16_t> flags{}; // (new size): detail::cell_flag
+  std::vector<std::uint8_t> filler{}; // (new size): which of param_plan::fillers a fresh cell takes
+
+  [[nodiscard]] index new_size() const noexcept { return static_cast<index>(source.size()); }
+};
+
+/// One parameter of a plan: plain data that apply() turns into a grow_row.
+struct param_plan {
+  std::string name{};
+  msg::kind kind = msg::kind::weight;
+  std::vector<dimension_map> dims{};
+  std::vector<grow_run> runs{};  // of the last dimension
+  std::vector<init> fillers{};
+  double scale = 1;              // of copied values (norm gains under a gain factor)
+  std::uint64_t seed = 0;
+  // A slice at one index of the leading dimension, see at().
+  bool sliced = false;
+  index first_element = 0;
+  std::uint16_t base_flags = 0;
+  int base_filler = -1;
+  role base_role = role::each; // role and split of the sliced index
+  double base_split = 1;
+
+  [[nodiscard]] std::vector<index> old_shape() const {
+    std::vector<index> shape;
+    for (const dimension_map& d : dims) { shape.push_back(d.old_size); }
+    return shape;
+  }
+  [[nodiscard]] std::vector<index> new_shape() const {
+    std::vector<index> shape;
+    for (const dimension_map& d : dims) { shape.push_back(d.new_size()); }
+    return shape;
+  }
+  [[nodiscard]] index old_size() const noexcept {
+    index size = 1;
+    for (const dimension_map& d : dims) { size *= d.old_size; }
+    return size;
+  }
+  /// Elements of the grown parameter.
+  [[nodiscard]] index size() const noexcept {
+    index size = 1;
+    for (const dimension_map& d : dims) { size *= d.new_size(); }
+    return size;
+  }
+  /// Old index that new index `j` of the leading dimension is made from, or -1: fresh.
+  [[nodiscard]] index source_of(index j) const { return dims.front().source.at(static_cast<std::size_t>(j)); }
+
+  /// The slice at new index `j` of the leading dimension, for trainers that keep one tensor per layer: apply it with
+  /// the old tensor of layer source_of(j); where that is -1, with any old layer's or an empty one. Same bits as growing
+  /// the stacked tensor, but for init::matched(), which then matches the one layer it is given (and so needs one).
+  [[nodiscard]] param_plan at(index j) const {
+    if (dims.size() < 2 || sliced || j < 0 || j >= dims.front().new_size()) {
+      throw error(diagnostic{.code = errc::bad_argument,
+                             .parameter = name,
+                             .dimension = 0,
+                             .expected = "a whole parameter of two dimensions or more and an index in [0, " +
+                                         std::to_string(dims.empty() ? 0 : dims.front().new_size()) + ")",
+                             .found = std::to_string(j)});
+    }
+    const dimension_map& lead = dims.front();
+    const auto at = static_cast<std::size_t>(j);
+    param_plan slice = *this;
+    slice.dims.erase(slice.dims.begin());
+    slice.sliced = true;
+    slice.first_element = j * slice.size();
+    slice.base_flags = lead.flags[at];
+    if ((lead.flags[at] & detail::fresh_any) != 0) { slice.base_filler = lead.filler[at]; }
+    slice.base_role = lead.what;
+    slice.base_split = lead.split[at];
+    return slice;
+  }
+};
+
+namespace detail {
+
+struct plan_builder {
+  const schema& before;
+  schema after;
+  std::vector<axis_plan> axes;
+  std::vector<param_plan> parameters;
+  std::vector<diagnostic> findings;
+
+  plan_builder(const schema& old, const std::vector<request>& requests, const rule& fallback,
+               const plan_options& options)
+      : before(old), findings(old.diagnose()) {
+    for (const request& r : requests) { add_axis(r, r.options.rule ? *r.options.rule : fallback, options); }
+    if (axes.size() > static_cast<std::size_t>(max_fillers)) {
+      findings.push_back({.code = errc::unsupported,
+                          .expected = "at most " + std::to_string(max_fillers) + " axes in one plan",
+                          .found = std::to_string(axes.size()),
+                          .hint = "make two plans, one after the other"});
+    }
+    if (!findings.empty()) { return; }
+    std::map<std::string, index, std::less<>> sizes;
+    for (const axis_plan& a : axes) { sizes[a.name] = a.new_size; }
+    after = before.resized(sizes);
+    for (std::size_t p = 0; p < before.parameters().size(); ++p) { add_parameter(p, options.seed); }
+  }
+
+private:
+  void refuse(errc code, const std::string& axis_name, std::string expected, std::string found, std::string hint = {}) {
+    findings.push_back({.code = code,
+                        .axis = axis_name,
+                        .expected = std::move(expected),
+                        .found = std::move(found),
+                        .hint = std::move(hint)});
+  }
+
+  void add_axis(const request& asked, const rule& by, const plan_options& options) {
+    const axis* known = before.find_axis(asked.axis);
+    if (known == nullptr) {
+      return refuse(errc::unknown_axis, asked.axis, before.axis_names(), "'" + asked.axis + "'");
+    }
+    if (known->size < 1) { return; } // the schema has reported it
+    for (const axis_plan& a : axes) {
+      if (a.name == asked.axis) { return refuse(errc::duplicate_name, asked.axis, "one request per axis", "two"); }
+    }
+    if (asked.new_size < known->size) {
+      return refuse(errc::shrink, asked.axis, "at least " + std::to_string(known->size),
+                    std::to_string(asked.new_size));
+    }
+    const placement& where = asked.options.placement ? *asked.options.placement : options.placement;
+    axis_plan result{.name = asked.axis,
+                     .old_size = known->size,
+                     .new_size = asked.new_size,
+                     .placement = where.what,
+                     .old_of = positions_of(where, known->size, asked.new_size)};
+    if (static_cast<index>(result.old_of.size()) != asked.new_size) {
+      return refuse(errc::bad_placement, asked.axis,
+                    std::to_string(asked.new_size) + " positions with old units 0.." +
+                      std::to_string(known->size - 1) + " in order",
+                    positions_text(where.old_of));
+    }
+    rule_request ask{.axis = asked.axis,
+                     .old_size = known->size,
+                     .new_size = asked.new_size,
+                     .old_of = result.old_of,
+                     .interleaved = where.what == placement::order::interleave,
+                     .norm = before.norm_of(asked.axis),
+                     .position = before.norm_position_of(asked.axis),
+                     .logits = before.has_logits(asked.axis),
+                     .scored = before.is_scored(asked.axis),
+                     .seed = options.seed};
+    for (const parameter& p : before.parameters()) {
+      ask.as_out = ask.as_out || p.uses(asked.axis, role::out);
+      ask.as_in = ask.as_in || p.uses(asked.axis, role::in);
+      ask.as_each = ask.as_each || p.uses(asked.axis, role::each);
+    }
+    result.growth = by(ask);
+    result.growth.contract.axis = asked.axis;
+    result.growth.contract.rule = by.name();
+    if (result.growth.split.empty()) { result.growth.split.assign(result.growth.source.size(), 1.0); }
+    if (check_growth(result, by.name())) { axes.push_back(std::move(result)); }
+  }
+
+  static std::string positions_text(const std::vector<index>& positions) {
+    std::string text = std::to_string(positions.size()) + " positions:";
+    for (std::size_t j = 0; j < positions.size() && j < 32; ++j) { text += " " + std::to_string(positions[j]); }
+    return text + (positions.size() > 32 ? " ..." : "");
+  }
+
+  // What a rule answered must satisfy the law, whoever wrote it.
+  bool check_growth(const axis_plan& a, const std::string& by) {
+    const axis_growth& g = a.growth;
+    if (!g.refused.empty()) {
+      refuse(errc::unsupported, a.name, {}, "rule " + by, g.refused);
+      return false;
+    }
+    const auto size = static_cast<std::size_t>(a.new_size);
+    if (g.source.size() != size || g.split.size() != size || (!g.newborn.empty() && g.newborn.size() != size)) {
+      refuse(errc::bad_rule, a.name, std::to_string(size) + " sources, splits and newborn flags",
+             std::to_string(g.source.size()) + ", " + std::to_string(g.split.size()) + ", " +
+               std::to_string(g.newborn.size()),
+             "rule " + by);
+      return false;
+    }
+    if (!(g.contract.gain_factor > 0) || !std::isfinite(g.contract.gain_factor)) {
+      refuse(errc::bad_rule, a.name, "a positive gain factor", std::to_string(g.contract.gain_factor), "rule " + by);
+      return false;
+    }
+    // Newborn copies count where they act at once; where they are silent (masked, or writers zeroed) the rest sums to 1.
+    std::vector<double> with_newborn(static_cast<std::size_t>(a.old_size), 0.0);
+    std::vector<double> without_newborn(with_newborn);
+    for (std::size_t j = 0; j < size; ++j) {
+      const index s = g.source[j];
+      if (s == mean_unit) {
+        refuse(errc::unsupported, a.name, "an old unit or fresh_unit", "mean_unit", "rule " + by);
+        return false;
+      }
+      if (s != fresh_unit && (s < 0 || s >= a.old_size)) {
+        refuse(errc::bad_rule, a.name, "sources in [0, " + std::to_string(a.old_size) + ") or fresh_unit",
+               std::to_string(s) + " at position " + std::to_string(j), "rule " + by);
+        return false;
+      }
+      if (!std::isfinite(g.split[j])) {
+        refuse(errc::bad_rule, a.name, "finite splits", "position " + std::to_string(j), "rule " + by);
+        return false;
+      }
+      const bool is_newborn = g.is_newborn(static_cast<index>(j));
+      if (a.old_of[j] != fresh_unit && (s != a.old_of[j] || is_newborn)) {
+        refuse(errc::bad_rule, a.name, "old unit " + std::to_string(a.old_of[j]) + " to stand for itself, not newborn",
+               std::to_string(s) + " at position " + std::to_string(j), "rule " + by);
+        return false;
+      }
+      if (a.old_of[j] == fresh_unit && g.contract.masked() && !is_newborn) {
+        refuse(errc::bad_rule, a.name, "newborn units under a mask", "position " + std::to_string(j), "rule " + by);
+        return false;
+      }
+      if (s != fresh_unit) {
+        with_newborn[static_cast<std::size_t>(s)] += g.split[j];
+        without_newborn[static_cast<std::size_t>(s)] += is_newborn ? 0 : g.split[j];
+      }
+    }
+    // n rounded parts of 1, and n sums: off by at most n epsilon.
+    const double tolerance = static_cast<double>(a.new_size) * std::numeric_limits<double>::epsilon();
+    const auto is_one = [tolerance](double sum) { return std::abs(sum - 1) <= tolerance; };
+    for (std::size_t s = 0; s < with_newborn.size(); ++s) {
+      if (!is_one(with_newborn[s]) && !is_one(without_newborn[s])) {
+        refuse(errc::bad_rule, a.name, "splits of old unit " + std::to_string(s) + " that sum to 1",
+               std::to_string(with_newborn[s]), "rule " + by);
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void add_parameter(std::size_t which, std::uint64_t seed) {
+    const parameter& p = before.parameters()[which];
+    const parameter& grown = after.parameters()[which];
+    param_plan result{.name = p.name, .kind = p.what, .seed = seed};
+    for (const axis_plan& a : axes) {
+      result.fillers.push_back(a.growth.fresh.of(p.what));
+      const bool used = p.uses(a.name, role::out) || p.uses(a.name, role::in);
+      if (used && p.what == kind::norm_gain) { result.scale *= a.growth.contract.gain_factor; }
+    }
+    for (std::size_t d = 0; d < p.dims.size(); ++d) {
+      result.dims.push_back(map_dimension(p, p.dims[d], grown.dims[d]));
+    }
+    result.runs = runs_of(result.dims.back());
+    parameters.push_back(std::move(result));
+  }
+
+  // Each new position of a dimension is a tuple of units, one per factor; it has a source where all units have one.
+  dimension_map map_dimension(const parameter& p, const dimension& old_dim, const dimension& new_dim) const {
+    dimension_map map{.what = old_dim.what, .old_size = old_dim.size()};
+    std::vector<index> first; // old position at which each term begins
+    index begin = 0;
+    for (const product& term : old_dim.extent.terms) {
+      first.push_back(begin);
+      begin += term.size();
+    }
+    const bool writes_residual = (p.what == kind::weight || p.what == kind::bias) && writes_normed(p);
+    for_each_position(new_dim.extent, [&](index, const product& term, const std::vector<index>& units) {
+      const auto t = static_cast<std::size_t>(&term - new_dim.extent.terms.data());
+      const product& old_term = old_dim.extent.terms[t];
+      index source = 0;
+      double split = 1;
+      std::uint16_t flags = 0;
+      std::uint8_t filler = 0;
+      for (std::size_t k = 0; k < units.size(); ++k) {
+        const axis_plan* a = axis_of(term.factors[k].axis);
+        index from = units[k];
+        if (a != nullptr) {
+          const auto unit = static_cast<std::size_t>(units[k]);
+          from = a->growth.source[unit];
+          split *= a->growth.split[unit];
+          if (from == fresh_unit && (flags & fresh_any) == 0) { filler = static_cast<std::uint8_t>(a - axes.data()); }
+          flags = static_cast<std::uint16_t>(flags | flags_of(*a, units[k], old_dim.what, writes_residual));
+        }
+        source = source < 0 || from < 0 ? -1 : source * old_term.factors[k].size + from;
+      }
+      map.source.push_back(source < 0 ? -1 : first[t] + source);
+      map.split.push_back(split);
+      map.flags.push_back(flags);
+      map.filler.push_back(filler);
+    });
+    return map;
+  }
+
+  static std::uint16_t flags_of(const axis_plan& a, index unit, role what, bool writes_residual) {
+    const axis_growth& g = a.growth;
+    unsigned flags = 0;
+    if (g.is_newborn(unit)) {
+      flags |= newborn;
+      if (what == role::each && g.fills.zero_writers && writes_residual) { flags |= zero_always; }
+    }
+    if (g.source[static_cast<std::size_t>(unit)] == fresh_unit) {
+      flags |= newborn | (what == role::out ? fresh_out : what == role::in ? fresh_in : fresh_each);
+      if ((what == role::out ? g.fills.out : what == role::in ? g.fills.in : fill::init) == fill::zero) {
+        flags |= zero_alone;
+      }
+      if (g.fills.both == fill::zero) { flags |= zero_both; }
+    }
+    return static_cast<std::uint16_t>(flags);
+  }
+
+  [[nodiscard]] const axis_plan* axis_of(const std::string& name) const {
+    for (const axis_plan& a : axes) {
+      if (a.name == name) { return &a; }
+    }
+    return nullptr;
+  }
+  [[nodiscard]] bool writes_normed(const parameter& p) const {
+    for (const axis& a : before.axes()) {
+      if (before.norm_of(a.name) != norm_kind::none && p.uses(a.name, role::out)) { return true; }
+    }
+    return false;
+  }
+
+  static std::vector<grow_run> runs_of(const dimension_map& map) {
+    std::vector<grow_run> runs;
+    for (std::size_t j = 0; j < map.source.size(); ++j) {
+      if (!runs.empty()) {
+        grow_run& last = runs.back();
+        const bool follows = map.source[j] < 0 ? last.source < 0 : last.source >= 0 && map.source[j] == last.source + last.length;
+        if (follows && last.split == map.split[j] && last.flags == map.flags[j] && last.filler == map.filler[j]) {
+          ++last.length;
+          continue;
+        }
+      }
+      runs.push_back({static_cast<index>(j), 1, map.source[j], map.split[j], map.flags[j], map.filler[j]});
+    }
+    return runs;
+  }
+};
+
+} // namespace detail
+
+MSG_NAMESPACE_END

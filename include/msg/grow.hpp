@@ -1,0 +1,20 @@
+// MSG: growth operators for neural networks in the middle of training. Umbrella of all host code; needs the standard
+// library alone.
+#pragma once
+
+#include <msg/ages.hpp>
+#include <msg/apply.hpp>
+#include <msg/axis.hpp>
+#include <msg/config.hpp>
+#include <msg/error.hpp>
+#include <msg/growth.hpp>
+#include <msg/mask.hpp>
+#include <msg/optimizer.hpp>
+#include <msg/plan.hpp>
+#include <msg/random.hpp>
+#include <msg/request.hpp>
+#include <msg/rules/mask.hpp>
+#include <msg/rules/stack.hpp>
+#include <msg/schedule.hpp>
+#include <msg/schema.hpp>
+#include <msg/tensor.hpp>

@@ -1,0 +1,211 @@
+// What a user asks for (axis, new size, rule, placement) and what a rule answers: an axis map, fills, and a contract.
+#pragma once
+
+#include <msg/axis.hpp>
+#include <msg/schema.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+MSG_NAMESPACE_BEGIN
+
+/// How the new units lie among the old ones: an index order, nothing else. Old units keep their relative order.
+struct placement {
+  enum class order { append, prepend, interleave, given };
+  order what = order::append;
+  std::vector<index> old_of; // given: for each new position the old unit there, or fresh_unit
+
+  [[nodiscard]] static placement append() { return {}; }
+  [[nodiscard]] static placement prepend() { return {order::prepend, {}}; }
+  /// Fresh units spread evenly, each behind the old unit it follows (layers: a copy after each layer).
+  [[nodiscard]] static placement interleave() { return {order::interleave, {}}; }
+  [[nodiscard]] static placement given(std::vector<index> positions) { return {order::given, std::move(positions)}; }
+};
+
+/// Entries of axis_growth::source and placement::old_of that are no old unit.
+inline constexpr index fresh_unit = -1; // filled by the rule's initialisation
+inline constexpr index mean_unit = -2;  // average of the old units
+
+/// Numbers for fresh cells.
+struct init {
+  enum class kind { zeros, constant, normal, matched };
+  kind what = kind::zeros;
+  double value = 0; // constant: the value; normal: the standard deviation
+
+  [[nodiscard]] static constexpr init zeros() noexcept { return {kind::zeros, 0}; }
+  [[nodiscard]] static constexpr init constant(double v) noexcept { return {kind::constant, v}; }
+  [[nodiscard]] static constexpr init normal(double standard_deviation) noexcept {
+    return {kind::normal, standard_deviation};
+  }
+  /// Normal with the mean and standard deviation of the old tensor.
+  [[nodiscard]] static constexpr init matched() noexcept { return {kind::matched, 0}; }
+  friend constexpr bool operator==(const init&, const init&) noexcept = default;
+};
+
+/// Fresh values by the kind of parameter. Source: MSG, sec. 4.1 (normal 0.02; biases 0; gains 1).
+struct fresh_values {
+  init weight = init::normal(0.02);
+  init bias = init::zeros();
+  init norm_gain = init::constant(1);
+  init norm_bias = init::zeros();
+
+  /// One initialisation for every kind: what a test of strictness wants.
+  [[nodiscard]] static constexpr fresh_values all(init what) noexcept { return {what, what, what, what}; }
+  [[nodiscard]] constexpr const init& of(msg::kind what) const noexcept {
+    switch (what) {
+      case msg::kind::weight: return weight;
+      case msg::kind::bias: return bias;
+      case msg::kind::norm_gain: return norm_gain;
+      case msg::kind::norm_bias: return norm_bias;
+    }
+    return weight;
+  }
+};
+
+enum class fill { init, zero };
+
+/// What fresh cells hold, by where the fresh unit stands in the parameter (design: the law of growth).
+struct fresh_fills {
+  fill out = fill::init;  // fresh unit written by old ones
+  fill in = fill::init;   // fresh unit read by old ones
+  fill both = fill::init; // fresh read by fresh
+  bool zero_writers = false; // layers: what a new layer writes to a normed (residual) axis is zero
+};
+
+enum class strictness {
+  exact,    // same value up to the sign of zeros, in any arithmetic that sums in order
+  rounding, // same function, different rounding
+  none,     // the function changes
+};
+
+[[nodiscard]] constexpr const char* to_string(strictness what) noexcept {
+  return what == strictness::exact ? "exact" : what == strictness::rounding ? "to rounding" : "not preserved";
+}
+
+/// What the forward pass must do on one grown axis for the growth to keep the function.
+struct axis_contract {
+  std::string axis{};
+  std::string rule{};
+  bool mask_activations = false;       // multiply activations on the axis by its axis_mask (select where it is 0)
+  bool mask_norm_statistics = false;   // norms over the axis: statistics weighted, outputs multiplied by the mask
+  bool weight_norm_statistics = false; // norms over the axis: statistics weighted by the split, outputs untouched
+  bool blend_layers = false;           // x + c f(x) on fresh layers
+  bool mask_logits = false;            // add log c to the logits of fresh units
+  double gain_factor = 1;              // applied to stored norm gains by apply()
+  double eps_factor = 1;               // the forward's eps times this
+  double softmax_scale = 1;            // attention logits times this
+  double logit_scale = 1;              // output logits times this
+  strictness keeps = strictness::exact; // given that the forward does the above
+  std::string reason{};                // why not exact, or what to note
+  /// The axis has a mask that ramps from 0 to 1.
+  [[nodiscard]] bool masked() const noexcept {
+    return mask_activations || mask_norm_statistics || blend_layers || mask_logits;
+  }
+};
+
+/// What a rule gets to know about the axis it grows.
+struct rule_request {
+  std::string axis{};
+  index old_size = 0;
+  index new_size = 0;
+  std::vector<index> old_of{}; // (new_size): the old unit at each new position, or fresh_unit
+  bool interleaved = false;    // the placement: fresh units follow the old unit they belong to
+  bool as_out = false, as_in = false, as_each = false; // the roles the axis has in the schema
+  norm_kind norm = norm_kind::none;
+  norm_position position = norm_position::pre;
+  bool logits = false;         // a softmax runs over the axis
+  bool scored = false;         // its units are summed in attention scores
+  std::uint64_t seed = 0;
+};
+
+/// What a rule decides: for each new unit a source, a split weight, and whether the optimizer sees it as newborn.
+/// Checked by the plan: sizes, ranges, splits of one old unit that sum to 1 where duplicated.
+struct axis_growth {
+  std::vector<index> source{};          // (new_size): old unit, fresh_unit or mean_unit
+  std::vector<double> split{};          // (new_size): factor on `in` dimensions; empty: all 1
+  std::vector<std::uint8_t> newborn{};  // (new_size): 1 where moments start at zero; empty: the fresh ones
+  fresh_fills fills{};
+  fresh_values fresh{};
+  axis_contract contract{};             // axis and rule are filled in by the plan
+  std::string refused{};                // not empty: the rule cannot do this, and why
+
+  [[nodiscard]] bool is_newborn(index unit) const {
+    const auto j = static_cast<std::size_t>(unit);
+    return source[j] == fresh_unit || (!newborn.empty() && newborn[j] != 0);
+  }
+};
+
+/// A growth rule: any function from rule_request to axis_growth. A type with a `static constexpr const char* name`
+/// brings its own name; a lambda is given one, rule{"mine", f}.
+class rule {
+public:
+  template <class Function>
+    requires(std::is_invocable_r_v<axis_growth, const Function&, const rule_request&> &&
+             requires { Function::name; } && !std::same_as<std::remove_cvref_t<Function>, rule>)
+  rule(Function f) : name_(Function::name), decide_(std::move(f)) {} // NOLINT(google-explicit-constructor)
+  rule(std::string name, std::function<axis_growth(const rule_request&)> f)
+      : name_(std::move(name)), decide_(std::move(f)) {}
+
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] axis_growth operator()(const rule_request& asked) const { return decide_(asked); }
+
+private:
+  std::string name_;
+  std::function<axis_growth(const rule_request&)> decide_;
+};
+
+/// Options of one request; what is not given comes from the plan.
+struct grow_options {
+  std::optional<msg::rule> rule{};
+  std::optional<msg::placement> placement{};
+};
+
+struct request {
+  std::string axis{};
+  index new_size = 0;
+  grow_options options{};
+};
+
+inline request axis::grow_to(index new_size) const { return {name, new_size, {}}; }
+inline request axis::grow_to(index new_size, const grow_options& options) const { return {name, new_size, options}; }
+
+/// Old unit at each new position, or fresh_unit. Empty where the sizes or a given order make no sense.
+[[nodiscard]] inline std::vector<index> positions_of(const placement& where, index old_size, index new_size) {
+  std::vector<index> old_of;
+  old_of.reserve(static_cast<std::size_t>(new_size));
+  switch (where.what) {
+    case placement::order::append:
+      for (index j = 0; j < new_size; ++j) { old_of.push_back(j < old_size ? j : fresh_unit); }
+      break;
+    case placement::order::prepend:
+      for (index j = 0; j < new_size; ++j) {
+        old_of.push_back(j < new_size - old_size ? fresh_unit : j - (new_size - old_size));
+      }
+      break;
+    case placement::order::interleave:
+      for (index j = 0; j < new_size; ++j) { // the first position that maps to an old unit is that unit
+        const index unit = j * old_size / new_size;
+        const bool first = j == 0 || (j - 1) * old_size / new_size != unit;
+        old_of.push_back(first ? unit : fresh_unit);
+      }
+      break;
+    case placement::order::given: {
+      index next = 0;
+      for (const index unit : where.old_of) {
+        if (unit != fresh_unit && unit != next++) { return {}; }
+      }
+      if (next != old_size || static_cast<index>(where.old_of.size()) != new_size) { return {}; }
+      old_of = where.old_of;
+      break;
+    }
+  }
+  return old_of;
+}
+
+MSG_NAMESPACE_END

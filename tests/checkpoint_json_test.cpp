@@ -1,0 +1,142 @@
+// config.json, growth.json and trainer_state.json: their keys, and what is said of documents that don't fit.
+#include "support/catch.hpp"
+#include "support/files_checkpoint.hpp"
+
+#include <string>
+#include <vector>
+
+using namespace reference;
+using namespace files_test;
+
+namespace {
+[[nodiscard]] gpt2_config small_gpt2() { return {256, 128, 192, 512, 6, 32, 4, 1e-5, ""}; }
+[[nodiscard]] std::string config_refusal(const json& change) {
+  json document = config_json<float>(small_gpt2());
+  document.merge_patch(change);
+  return input_message([&] { (void)read_config(document, "config.json"); });
+}
+[[nodiscard]] std::string growth_refusal(const json& change) {
+  json document = growth_json(tiny_checkpoint<float>(1).documents.growths, 10);
+  document["growths"][0].merge_patch(change);
+  return input_message([&] { (void)read_growth(document, 10, "growth.json"); });
+}
+[[nodiscard]] std::string state_refusal(const json& change) {
+  json document = trainer_state_json(tiny_checkpoint<float>(1).documents.state);
+  document.merge_patch(change);
+  return input_message([&] { (void)read_trainer_state(document, "trainer_state.json"); });
+}
+} // namespace
+
+TEST_CASE("a model that Hugging Face's GPT-2 can express is saved as gpt2", "[checkpoint][config]") {
+  const json document = config_json<float>(small_gpt2());
+  CHECK(document == json::parse(R"({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 256,
+    "n_positions": 128, "n_ctx": 128, "n_embd": 192, "n_layer": 4, "n_head": 6, "n_inner": 512, "head_dim": 32,
+    "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "initializer_range": 0.02, "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0, "resid_pdrop": 0.0, "scale_attn_weights": true, "scale_attn_by_inverse_layer_idx": false,
+    "reorder_and_upcast_attn": false, "tie_word_embeddings": true, "bos_token_id": null, "eos_token_id": null,
+    "torch_dtype": "float32", "msg": {"version": 1, "plain": true, "why": ""}})"));
+  CHECK(config_json<double>(small_gpt2())["torch_dtype"] == "float64");
+}
+
+TEST_CASE("a model that it cannot express is saved as msg_gpt2 with the reason", "[checkpoint][config]") {
+  gpt2_config config = small_gpt2();
+  CHECK(why_not_plain(config, {}).empty());
+  CHECK(why_not_plain(config, {{"ffn", 1.0}}).empty());
+  CHECK(why_not_plain(config, {{"ffn", 0.4}, {"heads", 1.0}, {"layers", 0.0}}) == "ffn mask 0.4, layers mask 0.0");
+  config.hidden = 96;
+  config.why = why_not_plain(config, {{"ffn", 0.4}});
+  CHECK(config.why == "hidden 96 is not heads 6 * head_dim 32, ffn mask 0.4");
+  const json document = config_json<float>(config);
+  CHECK(document["model_type"] == "msg_gpt2");
+  CHECK(document["architectures"] == json::array());
+  CHECK(document["msg"] == json{{"version", 1}, {"plain", false}, {"why", config.why}});
+  CHECK(read_config(document, "config.json").why == config.why);
+}
+
+TEST_CASE("a config of Hugging Face, with its defaults and further keys, is read", "[checkpoint][config]") {
+  const gpt2_config config = read_config(
+      json::parse(R"({"model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12,
+                      "n_head": 12, "n_inner": null, "activation_function": "gelu_new", "task_specific_params": {}})"),
+      "config.json");
+  CHECK(config.ffn == 3072);
+  CHECK(config.head_dim == 64);
+  CHECK(config.layer_norm_epsilon == 1e-5);
+}
+
+TEST_CASE("a config that the model cannot follow is refused", "[checkpoint][config]") {
+  CHECK(config_refusal({{"model_type", "llama"}}) ==
+        "config.json: model_type: expected gpt2 or msg_gpt2, found \"llama\"");
+  CHECK(config_refusal({{"activation_function", "relu"}}) ==
+        "config.json: activation_function: expected gelu_new, found \"relu\"");
+  CHECK(config_refusal({{"n_embd", 0}, {"n_layer", nullptr}}) ==
+        "config.json: n_embd: expected an integer from 1 to 2147483647, found 0; missing key 'n_layer'");
+  CHECK(config_refusal({{"n_head", 2147483648}}) ==
+        "config.json: n_head: expected an integer from 1 to 2147483647, found 2147483648");
+  CHECK(config_refusal({{"tie_word_embeddings", false}}) ==
+        "config.json: tie_word_embeddings: expected true, found false");
+  CHECK(config_refusal({{"scale_attn_weights", false}}) ==
+        "config.json: expected scale_attn_weights true and scale_attn_by_inverse_layer_idx false");
+  CHECK(config_refusal({{"n_embd", 96}}) ==
+        "config.json: n_embd: expected n_head * head_dim = 192 for model_type gpt2, found 96");
+  CHECK(config_refusal({{"msg", {{"version", 2}}}}) ==
+        "config.json: msg.version: expected an integer from 1 to 1, found 2");
+  CHECK(config_refusal({{"msg", {{"extra", 2}}}}) ==
+        "config.json: msg: unknown key 'extra' (known: version, plain, why)");
+  CHECK(config_refusal({{"msg", {{"why", "ffn mask 0.5"}}}}) ==
+        "config.json: msg.why: expected nothing for model_type gpt2, found 'ffn mask 0.5'");
+  CHECK(config_refusal({{"msg", {{"plain", false}}}}) == "config.json: msg.plain: expected true for model_type gpt2");
+  CHECK(config_refusal({{"model_type", "msg_gpt2"}, {"msg", {{"plain", false}}}}) ==
+        "config.json: msg.why: expected a reason for msg_gpt2, found ''");
+}
+
+TEST_CASE("growth.json has the keys of the design, and a ramp only where there is a mask", "[checkpoint][growth]") {
+  CHECK(growth_json(tiny_checkpoint<float>(1).documents.growths, 28) == json::parse(R"({"version": 1, "growths": [
+    {"id": 0, "axis": "ffn", "from": 2, "to": 4, "rule": "mask", "placement": "append", "at_step": 7,
+     "ramp": {"shape": "cosine", "steps": 20}, "seed": 11, "done": true},
+    {"id": 1, "axis": "layers", "from": 1, "to": 2, "rule": "stack", "placement": "interleave", "at_step": 9,
+     "ramp": null, "seed": 18446744073709551615, "done": true}]})"));
+  CHECK(growth_json(tiny_checkpoint<float>(1).documents.growths, 27)["growths"][0]["done"] == false);
+  CHECK(growth_json({}, 0) == json{{"version", 1}, {"growths", json::array()}});
+}
+
+TEST_CASE("a growth.json that doesn't fit is refused with every finding", "[checkpoint][growth]") {
+  CHECK(growth_refusal({{"mask", 0.5}}) == "growth.json: growths[0]: unknown key 'mask' (known: id, axis, from, to, "
+                                           "rule, placement, at_step, seed, ramp, done)");
+  CHECK(growth_refusal({{"from", "2"}, {"to", -4}, {"placement", "middle"}}) ==
+        "growth.json: growths[0].from: expected an integer from 1 to 2147483647, found \"2\"; "
+        "growths[0].to: expected an integer from 1 to 2147483647, found -4; "
+        "growths[0].placement: expected append, prepend, interleave or given, found \"middle\"");
+  CHECK(growth_refusal({{"ramp", {{"shape", "wave"}}}}) ==
+        "growth.json: growths[0].ramp.shape: expected linear, cosine or step, found \"wave\"");
+  CHECK(growth_refusal({{"ramp", {{"c", 1}}}}) ==
+        "growth.json: growths[0].ramp: unknown key 'c' (known: shape, steps)");
+  CHECK(growth_refusal({{"done", true}}) == "growth.json: growths[0].done: expected false at step 10, found true");
+  CHECK(growth_refusal({{"seed", nullptr}}) == "growth.json: growths[0]: missing key 'seed'");
+  CHECK(input_message([] { (void)read_growth(json::parse(R"({"version": 2, "growths": {}, "log": 1})"), 0, "g"); }) ==
+        "g: version: expected an integer from 1 to 1, found 2; growths: expected an array, found an object; "
+        "unknown key 'log' (known: version, growths)");
+}
+
+TEST_CASE("a trainer_state.json that doesn't fit is refused with every finding", "[checkpoint][state]") {
+  CHECK(state_refusal({{"step", -1}, {"seconds", "1"}, {"seed", 1.5}}) ==
+        "trainer_state.json: step: expected an integer from 0, found -1; "
+        "seconds: expected a number from 0.0, found \"1\"; seed: expected an integer from 0, found 1.5");
+  CHECK(state_refusal({{"data", {{"position", nullptr}, {"where", 1}}}}) ==
+        "trainer_state.json: data: missing key 'position'; data: unknown key 'where' (known: files_hash, epoch, "
+        "position)");
+  CHECK(state_refusal({{"options", 3}}) == "trainer_state.json: options: expected an object, found 3");
+  CHECK(state_refusal({{"counters", {{"data", -1}}}}) ==
+        "trainer_state.json: counters.data: expected an integer from 0, found -1");
+  CHECK(state_refusal({{"metrics_bytes", nullptr}, {"metrics", 5}}) == containing("missing key 'metrics_bytes'"));
+}
+
+TEST_CASE("changed options that matter are all listed, the others are accepted", "[checkpoint][state]") {
+  const json saved = {{"seq", 64}, {"data", "a.txt"}, {"lr", 0.001}, {"threads", 2}};
+  const json now = {{"seq", 128}, {"data", "b.txt"}, {"lr", 0.002}, {"threads", 1}, {"arch", "gpt2"}};
+  CHECK(input_message([&] {
+          refuse_changed_options(saved, now, {"seq", "batch", "data", "arch"}, "state.json");
+        }) == "state.json: cannot resume with changed options: --seq expected 64, found 128; "
+              "--data expected \"a.txt\", found \"b.txt\"; --arch expected not given, found \"gpt2\"");
+  CHECK_NOTHROW(refuse_changed_options(saved, now, {"batch"}, "state.json"));
+  CHECK_NOTHROW(refuse_changed_options(saved, saved, {"seq", "data", "lr"}, "state.json"));
+}

@@ -1,0 +1,20 @@
+# SOURCE must not compile, with a message that matches its `// expect: REGEX` line, and must compile with -DMSG_VALID.
+cmake_minimum_required(VERSION 3.20)
+file(STRINGS ${SOURCE} expected REGEX "^// expect: ")
+string(REGEX REPLACE "^// expect: " "" expected "${expected}")
+if(expected STREQUAL "")
+  message(FATAL_ERROR "${SOURCE} has no '// expect: REGEX' line")
+endif()
+set(command ${CMAKE_COMMAND} -E env LC_ALL=C ${COMPILER} -std=c++20 -fsyntax-only -I ${INCLUDE_DIR} ${SOURCE})
+
+execute_process(COMMAND ${command} RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
+if(NOT failed)
+  message(FATAL_ERROR "it compiled")
+elseif(NOT output MATCHES "${expected}")
+  message(FATAL_ERROR "it failed, but not with '${expected}':\n${output}")
+endif()
+
+execute_process(COMMAND ${command} -DMSG_VALID RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
+if(failed)
+  message(FATAL_ERROR "the valid form does not compile either:\n${output}")
+endif()

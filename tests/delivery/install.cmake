@@ -1,0 +1,13 @@
+# Installs BINARY_DIR into a place next to PREFIX, then moves the tree to PREFIX: no path may be baked in.
+cmake_minimum_required(VERSION 3.20)
+file(REMOVE_RECURSE ${PREFIX} ${PREFIX}-first)
+execute_process(COMMAND ${CMAKE_COMMAND} --install ${BINARY_DIR} --prefix ${PREFIX}-first COMMAND_ERROR_IS_FATAL ANY)
+file(RENAME ${PREFIX}-first ${PREFIX})
+file(GLOB_RECURSE files ${PREFIX}/*.cmake ${PREFIX}/*.pc)
+foreach(file IN LISTS files)
+  file(READ ${file} text)
+  string(FIND "${text}" "${BINARY_DIR}" found)
+  if(NOT found EQUAL -1)
+    message(FATAL_ERROR "${file} names a path of the build tree")
+  endif()
+endforeach()

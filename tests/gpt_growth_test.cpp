@@ -1,0 +1,333 @@
+// What a growth of the GPT must keep (method.md, section 10): the function, old gradients, moments; and what must fail.
+
+#include "support/catch.hpp"
+#include "support/grown_gpt.hpp"
+
+#include "transformer/gemm_probe.hpp"
+
+#include <cmath>
+#include <limits>
+#include <map>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace {
+
+using msg::index;
+using reference::config;
+using support::batch;
+using support::run;
+
+constexpr config small{
+  .vocab = 13, .positions = 7, .hidden = 10, .ffn = 18, .heads = 2, .head_dim = 6, .layers = 2};
+// Contractions longer and shorter than a GEMM chunk of 256, before and after.
+constexpr config wide{
+  .vocab = 50, .positions = 20, .hidden = 72, .ffn = 300, .heads = 3, .head_dim = 24, .layers = 2};
+
+constexpr index born = support::trained_steps; // the growth's step
+
+struct growth_case {
+  std::string name;
+  std::vector<std::pair<std::string, index>> sizes; // axis, factor in quarters of the old size
+  msg::placement where = msg::placement::append();
+  msg::mask rule = {};
+};
+
+msg::mask wild(msg::mask::start layers = msg::mask::start::copy) {
+  return {.fresh = msg::fresh_values::all(msg::init::normal(30)), .layers = layers};
+}
+
+std::vector<growth_case> append_cases() {
+  return {{"hidden doubled", {{"hidden", 8}}, msg::placement::append(), wild()},
+          {"hidden by half", {{"hidden", 6}}, msg::placement::append(), wild()},
+          {"ffn doubled", {{"ffn", 8}}, msg::placement::append(), wild()},
+          {"ffn more than doubled", {{"ffn", 11}}, msg::placement::append(), wild()},
+          {"heads doubled", {{"heads", 8}}, msg::placement::append(), wild()},
+          {"layers stacked", {{"layers", 8}}, msg::placement::append(), wild()},
+          {"layers fresh", {{"layers", 6}}, msg::placement::append(), wild(msg::mask::start::fresh)},
+          {"all at once", {{"hidden", 7}, {"ffn", 9}, {"heads", 8}, {"layers", 6}}, msg::placement::append(), wild()}};
+}
+std::vector<growth_case> other_cases() {
+  return {{"hidden in front", {{"hidden", 7}}, msg::placement::prepend(), wild()},
+          {"ffn interleaved", {{"ffn", 8}}, msg::placement::interleave(), wild()},
+          {"heads in front", {{"heads", 8}}, msg::placement::prepend(), wild()},
+          {"layers interleaved", {{"layers", 8}}, msg::placement::interleave(), wild()},
+          {"all interleaved",
+           {{"hidden", 7}, {"ffn", 9}, {"heads", 8}, {"layers", 6}},
+           msg::placement::interleave(),
+           wild()}};
+}
+
+msg::plan plan_of(const config& sizes, const growth_case& c) {
+  const msg::schema schema = reference::schema_of(sizes);
+  std::vector<msg::request> requests;
+  for (const auto& [axis, quarters] : c.sizes) {
+    const msg::axis& known = schema.axis_at(axis);
+    requests.push_back(known.grow_to(known.size * quarters / 4, {.placement = c.where}));
+  }
+  return msg::plan{schema, requests, c.rule, {.seed = 3}};
+}
+
+// Logits pass at most 8 blocks of sums over at most a few hundred terms; each rounding is below epsilon relative to
+// values of order 10. A reordered sum may differ by that much; what is not kept differs by more than 1e-3.
+template <class T>
+constexpr double rounding = std::is_same_v<T, double> ? 1e-12 : 4e-4;
+
+template <class T>
+bool bits_promised() {
+  static const bool promised = reference::bits_probe().promised;
+  return std::is_same_v<T, float> && promised;
+}
+
+template <class T>
+void check_kept(const config& sizes, const growth_case& c, bool bits) {
+  CAPTURE(c.name, bits);
+  const batch data(sizes);
+  reference::model_state<T> state = support::trained<T>(sizes, data);
+  const support::result<T> before = run(state, data, born);
+  const msg::plan plan = plan_of(sizes, c);
+  REQUIRE(plan.keeps() == msg::strictness::exact);
+  reference::grow(state, plan, born, msg::linear_ramp{10});
+  const support::result<T> after = run(state, data, born);
+
+  const double bound = bits ? 0 : rounding<T>;
+  CHECK(std::abs(after.loss - before.loss) <= bound);
+  double logits = 0;
+  for (std::size_t i = 0; i < before.logits.size(); ++i) {
+    logits = std::max(logits, std::abs(static_cast<double>(after.logits[i]) - static_cast<double>(before.logits[i])));
+  }
+  CHECK(logits <= bound);
+  double old_gradients = 0;
+  index awake = 0; // fresh elements with a gradient
+  index old_elements = 0;
+  support::for_each_element(plan, [&](std::size_t p, index element, index from) {
+    const auto is = static_cast<double>(after.gradients.tensors[p].data[static_cast<std::size_t>(element)]);
+    if (from < 0) {
+      awake += is == 0 ? 0 : 1;
+    } else {
+      ++old_elements;
+      const auto was = static_cast<double>(before.gradients.tensors[p].data[static_cast<std::size_t>(from)]);
+      old_gradients = std::max(old_gradients, std::abs(is - was));
+    }
+  });
+  CHECK(old_gradients <= bound);
+  CHECK(awake == 0);
+  CHECK(old_elements == plan.before().size());
+
+  // One step without decay leaves every fresh element alone, and moves old ones.
+  const reference::tensor_set<T> grown = state.values;
+  support::update(state, after.gradients, born, msg::adamw{.weight_decay = 0});
+  index moved = 0;
+  support::for_each_element(plan, [&](std::size_t p, index element, index from) {
+    const auto e = static_cast<std::size_t>(element);
+    if (from < 0) { moved += state.values.tensors[p].data[e] == grown.tensors[p].data[e] ? 0 : 1; }
+  });
+  CHECK(moved == 0);
+  CHECK(state.values["wte.weight"].data != grown["wte.weight"].data);
+}
+
+TEMPLATE_TEST_CASE("a growth by appending keeps logits, loss and old gradients, and leaves fresh entries alone",
+                   "[growth][gpt]", double, float) {
+  for (const growth_case& c : append_cases()) {
+    check_kept<TestType>(small, c, bits_promised<TestType>());
+    check_kept<TestType>(wide, c, bits_promised<TestType>());
+  }
+}
+
+TEMPLATE_TEST_CASE("a growth with any placement keeps logits, loss and old gradients", "[growth][gpt]", double, float) {
+  for (const growth_case& c : other_cases()) { check_kept<TestType>(small, c, false); }
+}
+
+TEMPLATE_TEST_CASE("growths one after another, ramps overlapping, each keep the function of the model before them",
+                   "[growth][gpt]", double, float) {
+  using T = TestType;
+  const batch data(small);
+  reference::model_state<T> state = support::trained<T>(small, data);
+  index step = born;
+  const msg::mask gentle{.fresh = msg::fresh_values::all(msg::init::normal(0.3))};
+  const std::vector<std::pair<std::string, index>> growths{{"ffn", 23}, {"hidden", 13}, {"heads", 3}, {"ffn", 31},
+                                                           {"layers", 3}, {"hidden", 14}, {"layers", 5}};
+  for (const auto& [axis, size] : growths) {
+    CAPTURE(axis, size, step);
+    const support::result<T> before = run(state, data, step);
+    const msg::schema schema = reference::schema_of(state.sizes);
+    const msg::plan plan{schema, {schema.axis_at(axis).grow_to(size)}, gentle,
+                         {.seed = static_cast<std::uint64_t>(step)}};
+    reference::grow(state, plan, step, msg::linear_ramp{12});
+    const support::result<T> after = run(state, data, step);
+    // A ramp under way scales by c, so the order of sums may change where hidden grows twice; bits hold otherwise.
+    const double bound = bits_promised<T>() ? 0 : rounding<T>;
+    CHECK(std::abs(after.loss - before.loss) <= bound);
+    double logits = 0;
+    for (std::size_t i = 0; i < before.logits.size(); ++i) {
+      logits = std::max(logits, std::abs(static_cast<double>(after.logits[i]) - static_cast<double>(before.logits[i])));
+    }
+    CHECK(logits <= bound);
+    for (int i = 0; i < 3; ++i, ++step) {
+      support::update(state, run(state, data, step).gradients, step, msg::adamw{.weight_decay = 0});
+    }
+  }
+  REQUIRE(state.growth.ramping(step));
+}
+
+TEST_CASE("fresh gradients grow like the product of the ramping masks on their path", "[growth][gpt]") {
+  const batch data(small);
+  const reference::model_state<double> old = support::trained<double>(small, data);
+  // Norm of the gradient of a block of one parameter where all the named axes are fresh, at mask value c everywhere.
+  const auto norm_at = [&](const growth_case& c, const std::string& name, std::size_t least_axes, double value) {
+    reference::model_state<double> state = old;
+    const msg::plan plan = plan_of(small, c);
+    reference::grow(state, plan, born, msg::linear_ramp{1000});
+    // step born + 1000 c has the mask value c
+    const support::result<double> at = run(state, data, born + static_cast<index>(std::lround(1000 * value)));
+    const msg::parameter& p = plan.after().at(name);
+    const std::vector<index> shape = p.shape();
+    double squares = 0;
+    const auto& gradient = at.gradients[name].data;
+    for (index element = 0; element < p.size(); ++element) {
+      index rest = element;
+      std::size_t fresh = 0;
+      for (std::size_t d = shape.size(); d-- > 0;) {
+        const auto j = static_cast<std::size_t>(rest % shape[d]);
+        rest /= shape[d];
+        fresh += (plan[name].dims[d].flags[j] & msg::detail::newborn) != 0 ? 1 : 0;
+      }
+      if (fresh == least_axes) { squares += gradient[static_cast<std::size_t>(element)] * gradient[static_cast<std::size_t>(element)]; }
+    }
+    return std::sqrt(squares);
+  };
+  struct expectation {
+    growth_case growth;
+    std::string parameter;
+    std::size_t fresh_axes;
+    double exponent;
+  };
+  const msg::mask gentle{}; // as small as old weights: c times fresh values must not rule the norms' statistics
+  const auto append = msg::placement::append();
+  const std::vector<expectation> expected{
+    {{"ffn", {{"ffn", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 1, 1},
+    {{"ffn", {{"ffn", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 1, 1},
+    {{"heads", {{"heads", 8}}, append, gentle}, "h.*.attn.c_attn.weight", 1, 1},
+    {{"heads", {{"heads", 8}}, append, gentle}, "h.*.attn.c_proj.weight", 1, 1},
+    {{"hidden", {{"hidden", 8}}, append, gentle}, "wte.weight", 1, 1},
+    {{"hidden", {{"hidden", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 1, 1},
+    {{"layers", {{"layers", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 1, 1},
+    {{"two", {{"hidden", 8}, {"ffn", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 2, 2},
+    {{"two", {{"hidden", 8}, {"ffn", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 2, 2},
+    {{"three", {{"hidden", 8}, {"ffn", 8}, {"layers", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 3, 3},
+    {{"three", {{"hidden", 8}, {"heads", 8}, {"layers", 8}}, append, gentle}, "h.*.attn.c_proj.weight", 3, 3}};
+  for (const expectation& e : expected) {
+    CAPTURE(e.growth.name, e.parameter, e.fresh_axes);
+    const double a = norm_at(e.growth, e.parameter, e.fresh_axes, 1e-3);
+    const double b = norm_at(e.growth, e.parameter, e.fresh_axes, 1e-2);
+    const double c = norm_at(e.growth, e.parameter, e.fresh_axes, 1e-1);
+    REQUIRE(a > 0);
+    // The next order in c bends the line by a relative O(c): 10 c of it in the ratio is far more than is seen.
+    CHECK(std::abs(std::log10(b / a) - e.exponent) < 0.1);
+    CHECK(std::abs(std::log10(c / b) - e.exponent) < 0.5);
+  }
+}
+
+TEMPLATE_TEST_CASE("at mask value 1 the masked path is the plain path", "[growth][gpt]", double, float) {
+  using T = TestType;
+  const batch data(small);
+  reference::model_state<T> state = support::trained<T>(small, data);
+  const growth_case all = append_cases().back();
+  growth_case gentle = all;
+  gentle.rule = msg::mask{};
+  reference::grow(state, plan_of(small, gentle), born, msg::linear_ramp{10});
+  REQUIRE(state.growth.ramping(born + 10));
+  REQUIRE_FALSE(state.growth.ramping(born + 11));
+  const support::result<T> masked = run(state, data, born + 10);
+  const support::result<T> plain = run(state, data, born + 11);
+  CHECK(masked.loss == plain.loss);
+  CHECK(masked.logits == plain.logits);
+  for (std::size_t p = 0; p < plain.gradients.tensors.size(); ++p) {
+    CAPTURE(plain.gradients.tensors[p].name);
+    CHECK(masked.gradients.tensors[p].data == plain.gradients.tensors[p].data);
+  }
+}
+
+TEMPLATE_TEST_CASE("a growth copies the moments of old entries and starts fresh ones at zero", "[growth][gpt]", double,
+                   float) {
+  using T = TestType;
+  const batch data(small);
+  for (const growth_case& c : append_cases()) {
+    CAPTURE(c.name);
+    reference::model_state<T> state = support::trained<T>(small, data);
+    const reference::model_state<T> old = state;
+    const msg::plan plan = plan_of(small, c);
+    reference::grow(state, plan, born, msg::linear_ramp{10});
+    index wrong = 0;
+    support::for_each_element(plan, [&](std::size_t p, index element, index from) {
+      const auto e = static_cast<std::size_t>(element);
+      const auto f = static_cast<std::size_t>(from);
+      const T m = from < 0 ? T(0) : old.moment1.tensors[p].data[f];
+      const T v = from < 0 ? T(0) : old.moment2.tensors[p].data[f];
+      wrong += state.moment1.tensors[p].data[e] == m && state.moment2.tensors[p].data[e] == v ? 0 : 1;
+      if (from >= 0) { wrong += state.values.tensors[p].data[e] == old.values.tensors[p].data[f] ? 0 : 1; }
+    });
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("with ages the first updates of fresh entries stay as small as any, with a stale counter they do not",
+          "[growth][gpt]") {
+  const batch data(small);
+  const growth_case all{"all", {{"hidden", 8}, {"ffn", 8}, {"heads", 8}}, msg::placement::append(), msg::mask{}};
+  const msg::plan plan = plan_of(small, all);
+  // Root mean square of the largest updates of fresh entries over lr, in the first 15 steps of the ramp.
+  const auto largest = [&](bool stale) {
+    reference::model_state<double> state = support::trained<double>(small, data);
+    for (index step = born; step < 400; ++step) { // an old run: stale counters are far from 1
+      support::update(state, run(state, data, step).gradients, step, msg::adamw{.beta2 = 0.999, .weight_decay = 0});
+    }
+    reference::grow(state, plan, 400, msg::linear_ramp{20});
+    double greatest = 0;
+    for (index step = 400; step < 415; ++step) {
+      const reference::tensor_set<double> before = state.values;
+      support::update(state, run(state, data, step).gradients, step, msg::adamw{.beta2 = 0.999, .weight_decay = 0},
+                      stale);
+      double squares = 0;
+      double count = 0;
+      support::for_each_element(plan, [&](std::size_t p, index element, index from) {
+        const auto e = static_cast<std::size_t>(element);
+        if (from >= 0) { return; }
+        const double moved = (state.values.tensors[p].data[e] - before.tensors[p].data[e]) / 1e-2;
+        squares += moved * moved;
+        count += 1;
+      });
+      greatest = std::max(greatest, std::sqrt(squares / count));
+    }
+    return greatest;
+  };
+  const double aged = largest(false);
+  const double stale = largest(true);
+  CAPTURE(aged, stale);
+  CHECK(aged <= std::sqrt(3.0) * 1.5); // gradients grow like c or c^2: peaks of sqrt(3) and sqrt(5), few at once
+  CHECK(stale > 2 * aged);
+}
+
+TEST_CASE("a plain norm in place of the masked one changes the function", "[growth][gpt]") {
+  const batch data(small);
+  reference::model_state<double> state = support::trained<double>(small, data);
+  const support::result<double> before = run(state, data, born);
+  reference::grow(state, plan_of(small, append_cases().front()), born, msg::linear_ramp{10});
+  reference::gpt<double> model(state.sizes, data.sequences, data.tokens);
+  CHECK(std::abs(model.forward(state.values, data.inputs, data.targets) - before.loss) > 1e-3);
+}
+
+TEST_CASE("a tensor that a growth forgets to copy changes the function", "[growth][gpt]") {
+  const batch data(small);
+  for (const char* forgotten : {"ln_f.bias", "h.*.mlp.c_fc.bias", "wpe.weight"}) {
+    CAPTURE(forgotten);
+    reference::model_state<double> state = support::trained<double>(small, data);
+    const support::result<double> before = run(state, data, born);
+    reference::grow(state, plan_of(small, append_cases().front()), born, msg::linear_ramp{10});
+    for (double& x : state.values[forgotten].data) { x = 0; }
+    CHECK(std::abs(run(state, data, born).loss - before.loss) > 1e-6);
+  }
+}
+
+} // namespace

@@ -1,0 +1,364 @@
+#include "support/catch.hpp"
+#include "support/oracle_gpt.hpp"
+#include "support/tiny_gpt.hpp"
+#include "transformer/model.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <vector>
+
+namespace {
+
+using msg::index;
+using reference::config;
+using reference::gpt;
+using reference::tensor_set;
+
+constexpr index batch = 2;
+constexpr index tokens = 7;
+
+// no size a multiple of another
+const config small{.vocab = 11, .positions = 8, .hidden = 10, .ffn = 13, .heads = 3, .head_dim = 5, .layers = 3};
+const config before_growth{
+  .vocab = 11, .positions = 8, .hidden = 7, .ffn = 9, .heads = 2, .head_dim = 5, .layers = 2};
+
+oracle::masks for_oracle(const tiny::growth_masks& m) {
+  return {m.hidden.doubles(), m.ffn.doubles(), m.heads.doubles(), m.layers.doubles()};
+}
+
+double largest_difference(std::span<const double> found, const oracle::matrix& expected) {
+  double largest = 0;
+  std::size_t i = 0;
+  for (const auto& row : expected) {
+    for (const double x : row) { largest = std::max(largest, std::fabs(found[i++] - x)); }
+  }
+  REQUIRE(i == found.size());
+  return largest;
+}
+
+template <class T>
+struct outcome {
+  double loss;
+  std::vector<T> logits;
+  tensor_set<T> gradients;
+};
+
+template <class T>
+outcome<T> run(const config& c, index sequences, index length, const tensor_set<T>& parameters,
+               const reference::masks& masks = {}) {
+  gpt<T> model(c, sequences, length);
+  const auto inputs = tiny::random_tokens(c, model.rows(), 1);
+  const auto targets = tiny::random_tokens(c, model.rows(), 2);
+  outcome<T> o{model.forward(parameters, inputs, targets, masks), {}, parameters.like()};
+  o.logits.assign(model.logits().begin(), model.logits().end());
+  model.backward(parameters, o.gradients);
+  return o;
+}
+
+template <class T>
+void require_equal(const outcome<T>& a, const outcome<T>& b) {
+  CHECK(a.loss == b.loss);
+  CHECK((a.logits == b.logits));
+  for (std::size_t p = 0; p < a.gradients.tensors.size(); ++p) {
+    CAPTURE(a.gradients.tensors[p].name);
+    CHECK((a.gradients.tensors[p].data == b.gradients.tensors[p].data));
+  }
+}
+
+} // namespace
+
+TEST_CASE("loss and logits are those of the plain oracle, without masks and with every mask", "[model]") {
+  const std::uint64_t seed = 5;
+  const auto parameters = tiny::random_parameters<double>(small, seed);
+  const auto inputs = tiny::random_tokens(small, batch * tokens, 1);
+  auto targets = tiny::random_tokens(small, batch * tokens, 2);
+  targets[3] = -1; // padding does not count
+  gpt<double> model(small, batch, tokens);
+  const bool masked = GENERATE(false, true);
+  const float c = masked ? GENERATE(0.0F, 0.3F, 1.0F) : 1.0F;
+  CAPTURE(masked, c);
+  const auto masks = masked ? tiny::growth_masks(before_growth, small, c) : tiny::growth_masks();
+  const double loss = model.forward(parameters, inputs, targets, masks.view());
+  const auto expected = oracle::forward(small, parameters, inputs, targets, tokens, for_oracle(masks));
+  // about 1e3 roundings of 1e-16 on numbers of order 1 to 10
+  CHECK(std::fabs(loss - expected.loss) <= 1e-12);
+  CHECK(largest_difference(model.logits(), expected.logits) <= 1e-12);
+}
+
+TEST_CASE("the oracle agrees across a block of queries and in long sequences", "[model]") {
+  const msg::index length = GENERATE(1, 63, 64, 65, 130);
+  CAPTURE(length);
+  const config c{.vocab = 9, .positions = 130, .hidden = 6, .ffn = 8, .heads = 2, .head_dim = 3, .layers = 2};
+  const auto parameters = tiny::random_parameters<double>(c, 6);
+  const auto inputs = tiny::random_tokens(c, 2 * length, 1);
+  const auto targets = tiny::random_tokens(c, 2 * length, 2);
+  gpt<double> model(c, 2, length);
+  const double loss = model.forward(parameters, inputs, targets);
+  const auto expected = oracle::forward(c, parameters, inputs, targets, length);
+  CHECK(std::fabs(loss - expected.loss) <= 1e-12);
+  CHECK(largest_difference(model.logits(), expected.logits) <= 1e-12);
+}
+
+TEST_CASE("float differs from the oracle by rounding alone", "[model]") {
+  const auto parameters = tiny::random_parameters<float>(small, 5, 0.1);
+  auto as_double = reference::make_parameters<double>(small);
+  for (std::size_t p = 0; p < as_double.tensors.size(); ++p) {
+    std::copy(parameters.tensors[p].data.begin(), parameters.tensors[p].data.end(), as_double.tensors[p].data.begin());
+  }
+  const auto inputs = tiny::random_tokens(small, batch * tokens, 1);
+  const auto targets = tiny::random_tokens(small, batch * tokens, 2);
+  gpt<float> model(small, batch, tokens);
+  const double loss = model.forward(parameters, inputs, targets);
+  const double expected = oracle::forward(small, as_double, inputs, targets, tokens).loss;
+  // some 100 roundings deep, each 6e-8 of numbers of order 1
+  CHECK(std::fabs(loss - expected) <= 100 * 6e-8);
+}
+
+TEMPLATE_TEST_CASE("masks at 1 change no bit of loss, logits and gradients", "[model]", float, double) {
+  const auto parameters = tiny::random_parameters<TestType>(small, 7);
+  const auto plain = run<TestType>(small, batch, tokens, parameters);
+  const tiny::growth_masks ones(before_growth, small, 1.0F);
+  require_equal(run<TestType>(small, batch, tokens, parameters, ones.view()), plain);
+}
+
+TEMPLATE_TEST_CASE("results do not depend on the number of threads", "[model]", float, double) {
+  const config c{.vocab = 37, .positions = 96, .hidden = 40, .ffn = 90, .heads = 3, .head_dim = 12, .layers = 2};
+  const auto parameters = tiny::random_parameters<TestType>(c, 8, 0.1);
+  const tiny::growth_masks masks({.hidden = 30, .ffn = 70, .heads = 2, .layers = 1}, c, 0.4F);
+  reference::set_threads(1);
+  const auto one = run<TestType>(c, 6, 96, parameters, masks.view()); // 576 rows: several blocks
+  for (const int threads : {2, 5}) {
+    reference::set_threads(threads);
+    require_equal(run<TestType>(c, 6, 96, parameters, masks.view()), one);
+  }
+  reference::set_threads(0);
+}
+
+TEMPLATE_TEST_CASE("running the same step twice gives the same bits", "[model]", float, double) {
+  const auto parameters = tiny::random_parameters<TestType>(small, 9);
+  gpt<TestType> model(small, batch, tokens);
+  const auto inputs = tiny::random_tokens(small, model.rows(), 1);
+  const auto other = tiny::random_tokens(small, model.rows(), 4);
+  const auto step = [&](const auto& text, const reference::masks& masks) {
+    outcome<TestType> o{model.forward(parameters, text, text, masks), {}, parameters.like()};
+    o.logits.assign(model.logits().begin(), model.logits().end());
+    model.backward(parameters, o.gradients);
+    return o;
+  };
+  const auto first = step(inputs, {});
+  const tiny::growth_masks masks(before_growth, small, 0.0F);
+  step(other, masks.view()); // leaves other activations behind, and skips a layer
+  require_equal(step(inputs, {}), first);
+}
+
+TEST_CASE("gradients add up, and scale", "[model]") {
+  const auto parameters = tiny::random_parameters<double>(small, 10);
+  gpt<double> model(small, batch, tokens);
+  const auto inputs = tiny::random_tokens(small, model.rows(), 1);
+  auto once = parameters.like();
+  model.forward(parameters, inputs, inputs);
+  model.backward(parameters, once);
+  auto quarters = parameters.like();
+  for (int i = 0; i < 4; ++i) {
+    model.forward(parameters, inputs, inputs);
+    model.backward(parameters, quarters, 0.25);
+  }
+  for (std::size_t p = 0; p < once.tensors.size(); ++p) {
+    CAPTURE(once.tensors[p].name);
+    double largest = 0;
+    double off = 0;
+    for (std::size_t i = 0; i < once.tensors[p].data.size(); ++i) {
+      largest = std::max(largest, std::fabs(once.tensors[p].data[i]));
+      off = std::max(off, std::fabs(once.tensors[p].data[i] - quarters.tensors[p].data[i]));
+    }
+    CHECK(off <= 1e-15 * 100 * largest); // sums of some hundred terms, in another order
+  }
+}
+
+TEST_CASE("a target below 0 counts for nothing, in the loss and in the gradient", "[model]") {
+  const auto parameters = tiny::random_parameters<double>(small, 11);
+  const auto inputs = tiny::random_tokens(small, 2 * tokens, 1);
+  auto padded = tiny::random_tokens(small, 2 * tokens, 2);
+  std::fill(padded.begin() + tokens, padded.end(), -1); // the second sequence is padding
+  const std::vector<std::int32_t> first_inputs(inputs.begin(), inputs.begin() + tokens);
+  const std::vector<std::int32_t> first_targets(padded.begin(), padded.begin() + tokens);
+  gpt<double> two(small, 2, tokens);
+  gpt<double> one(small, 1, tokens);
+  CHECK(std::fabs(two.forward(parameters, inputs, padded) - one.forward(parameters, first_inputs, first_targets)) <=
+        1e-14);
+  auto of_two = parameters.like();
+  auto of_one = parameters.like();
+  two.backward(parameters, of_two);
+  one.backward(parameters, of_one);
+  for (std::size_t p = 0; p < of_one.tensors.size(); ++p) {
+    CAPTURE(of_one.tensors[p].name);
+    double off = 0;
+    for (std::size_t i = 0; i < of_one.tensors[p].data.size(); ++i) {
+      off = std::max(off, std::fabs(of_one.tensors[p].data[i] - of_two.tensors[p].data[i]));
+    }
+    CHECK(off <= 1e-13);
+  }
+  std::fill(padded.begin(), padded.end(), -1);
+  CHECK(two.forward(parameters, inputs, padded) == 0);
+  two.backward(parameters, of_two = parameters.like());
+  for (const auto& t : of_two) { CHECK(std::all_of(t.data.begin(), t.data.end(), [](double g) { return g == 0; })); }
+}
+
+TEST_CASE("a prediction depends on no later token", "[model]") {
+  const auto parameters = tiny::random_parameters<double>(small, 12);
+  auto inputs = tiny::random_tokens(small, tokens, 1);
+  gpt<double> model(small, 1, tokens);
+  model.forward(parameters, inputs, {});
+  const std::vector<double> before(model.logits().begin(), model.logits().end());
+  inputs[4] = (inputs[4] + 1) % 11;
+  model.forward(parameters, inputs, {});
+  const auto changed = static_cast<std::size_t>(4 * small.vocab);
+  CHECK(std::equal(before.begin(), before.begin() + static_cast<std::ptrdiff_t>(changed), model.logits().begin()));
+  CHECK_FALSE(std::equal(before.begin() + static_cast<std::ptrdiff_t>(changed), before.end(),
+                         model.logits().begin() + static_cast<std::ptrdiff_t>(changed)));
+}
+
+TEST_CASE("NaN in what writes silenced units, heads and layers does not reach loss and logits", "[model]") {
+  const config grown{.vocab = 11, .positions = 8, .hidden = 7, .ffn = 13, .heads = 3, .head_dim = 5, .layers = 3};
+  const auto old = tiny::random_parameters<double>(before_growth, 13);
+  const tiny::growth_masks masks(before_growth, grown, 0.0F);
+  auto parameters = tiny::grown(before_growth, grown, old, 3);
+  const auto finite = run<double>(grown, batch, tokens, parameters, masks.view());
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  // everything that writes a fresh FFN unit, everything of a fresh head but what reads it, everything of a fresh layer
+  auto& fc = parameters["h.*.mlp.c_fc.weight"];
+  for (msg::index i = 0; i < fc.size(); ++i) {
+    if (i % grown.ffn >= before_growth.ffn) { fc.data[static_cast<std::size_t>(i)] = nan; }
+  }
+  auto& qkv = parameters["h.*.attn.c_attn.bias"];
+  for (msg::index i = 0; i < qkv.size(); ++i) {
+    const msg::index head = i % (grown.heads * grown.head_dim) / grown.head_dim;
+    if (head >= before_growth.heads) { qkv.data[static_cast<std::size_t>(i)] = nan; }
+  }
+  for (auto& t : parameters) {
+    if (t.name.find('*') == std::string::npos) { continue; }
+    std::fill(t.data.begin() + before_growth.layers * t.size() / grown.layers, t.data.end(), nan);
+  }
+  gpt<double> model(grown, batch, tokens);
+  const double loss = model.forward(parameters, tiny::random_tokens(grown, model.rows(), 1),
+                                    tiny::random_tokens(grown, model.rows(), 2), masks.view());
+  CHECK(loss == finite.loss);
+  CHECK(std::equal(finite.logits.begin(), finite.logits.end(), model.logits().begin()));
+}
+
+TEST_CASE("NaN in what only writes silenced hidden units does not reach loss and logits", "[model]") {
+  config grown = before_growth;
+  grown.hidden = 10;
+  const auto old = tiny::random_parameters<double>(before_growth, 14);
+  const tiny::growth_masks masks(before_growth, grown, 0.0F);
+  auto parameters = tiny::grown(before_growth, grown, old, 3);
+  const auto finite = run<double>(grown, batch, tokens, parameters, masks.view());
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const char* name : {"wpe.weight", "h.*.ln_1.weight", "h.*.ln_2.bias", "h.*.mlp.c_proj.weight", "ln_f.bias"}) {
+    auto& t = parameters[name];
+    for (msg::index i = 0; i < t.size(); ++i) {
+      if (i % grown.hidden >= before_growth.hidden) { t.data[static_cast<std::size_t>(i)] = nan; }
+    }
+  }
+  gpt<double> model(grown, batch, tokens);
+  const double loss = model.forward(parameters, tiny::random_tokens(grown, model.rows(), 1),
+                                    tiny::random_tokens(grown, model.rows(), 2), masks.view());
+  CHECK(loss == finite.loss);
+  CHECK(std::equal(finite.logits.begin(), finite.logits.end(), model.logits().begin()));
+}
+
+TEST_CASE("what does not fit is refused before anything is computed, all findings at once", "[model][errors]") {
+  auto parameters = tiny::random_parameters<float>(small, 15);
+  gpt<float> model(small, batch, tokens);
+  const auto text = tiny::random_tokens(small, model.rows(), 1);
+  const auto findings_of = [](const auto& action) -> std::vector<msg::diagnostic> {
+    try {
+      action();
+    } catch (const msg::error& e) { return e.findings(); }
+    return {};
+  };
+  SECTION("sizes") {
+    const auto findings = findings_of([&] { gpt<float>({.vocab = 3, .hidden = 2}, 1, 1); });
+    CHECK(findings.size() == 5); // positions, ffn, heads, head_dim, layers
+    CHECK(findings_of([&] { gpt<float>(small, 0, 9); }).size() == 2);
+  }
+  SECTION("parameters") {
+    parameters["wpe.weight"].name = "other";
+    parameters["ln_f.bias"].shape = {11};
+    const auto findings = findings_of([&] { model.forward(parameters, text, text); });
+    REQUIRE(findings.size() == 2);
+    CHECK(findings[0].code == msg::errc::unknown_parameter);
+    CHECK(findings[0].parameter == "wpe.weight");
+    CHECK(findings[1].code == msg::errc::shape_mismatch);
+    CHECK(findings[1].expected == "(10)");
+    CHECK(findings[1].found == "(11)");
+  }
+  SECTION("tokens and masks") {
+    const std::vector<std::int32_t> few(3, 0);
+    const std::vector<std::int32_t> outside(static_cast<std::size_t>(model.rows()), 11);
+    const tiny::mask wrong(2, 4, 0.5F);
+    CHECK(findings_of([&] { model.forward(parameters, few, few); }).size() == 2);
+    CHECK(findings_of([&] { model.forward(parameters, outside, text); }).size() == 1);
+    CHECK(findings_of([&] { model.forward(parameters, text, outside); }).size() == 1);
+    CHECK(findings_of([&] { model.forward(parameters, text, text, {wrong.view(), wrong.view(), wrong.view()}); }).size() ==
+          3);
+  }
+  SECTION("a backward without a loss") {
+    auto gradients = parameters.like();
+    CHECK(findings_of([&] { model.backward(parameters, gradients); }).size() == 1);
+    model.forward(parameters, text, {});
+    CHECK(findings_of([&] { model.backward(parameters, gradients); }).size() == 1);
+    model.forward(parameters, text, text);
+    model.backward(parameters, gradients);
+    CHECK(findings_of([&] { model.backward(parameters, gradients); }).size() == 1);
+  }
+}
+
+TEST_CASE("first values are GPT-2's, the same for float and double, whatever the other sizes", "[model][config]") {
+  const config c{.vocab = 50, .positions = 40, .hidden = 60, .ffn = 240, .heads = 4, .head_dim = 15, .layers = 8};
+  const auto set = reference::initial_parameters<double>(c, 1);
+  CHECK(set.size() == reference::parameter_count(c));
+  const auto spread = [&](const char* name) {
+    const auto& data = set[name].data;
+    return std::sqrt(std::inner_product(data.begin(), data.end(), data.begin(), 0.0) /
+                     static_cast<double>(data.size()));
+  };
+  // the spread of n normal numbers is known to 1 / sqrt(2 n); five times that
+  CHECK(std::fabs(spread("h.*.mlp.c_fc.weight") / 0.02 - 1) < 5 / std::sqrt(2.0 * 8 * 60 * 240));
+  CHECK(std::fabs(spread("h.*.mlp.c_proj.weight") / (0.02 / 4) - 1) < 5 / std::sqrt(2.0 * 8 * 60 * 240));
+  CHECK(std::fabs(spread("wte.weight") / 0.02 - 1) < 5 / std::sqrt(2.0 * 50 * 60));
+  CHECK(spread("h.*.attn.c_attn.bias") == 0);
+  CHECK(spread("ln_f.weight") == 1);
+  const auto single = reference::initial_parameters<float>(c, 1);
+  CHECK(single["wpe.weight"].data[17] == static_cast<float>(set["wpe.weight"].data[17]));
+  CHECK(reference::initial_parameters<float>(c, 2)["wpe.weight"].data != single["wpe.weight"].data);
+}
+
+TEST_CASE("FLOPs follow the published formula", "[model][config]") {
+  // configuration B of cpu-speed.md, section 5: 42.7 GFLOP per step of 2048 tokens
+  const config b{.vocab = 256, .positions = 128, .hidden = 256, .ffn = 1024, .heads = 4, .head_dim = 64, .layers = 4};
+  CHECK(reference::training_flops_per_token(b, 128) == 6.0 * (4 * 12 * 256 * 256 + 256 * 256) + 12.0 * 4 * 256 * 128);
+  CHECK(reference::training_flops_per_token(b, 128) * 2048 == Approx(42.7e9).epsilon(0.002));
+}
+
+TEST_CASE("a tensor is seen by the library as its whole shape, row-major", "[model][tensors]") {
+  auto t = reference::make_tensor<float>("x", {2, 3, 4});
+  const auto v = msg::view_of(t);
+  CHECK(v.rank == 3);
+  CHECK(v.extent[1] == 3);
+  CHECK(v.stride[0] == 12);
+  CHECK(v.contiguous());
+  CHECK(v.data == t.data.data());
+  CHECK(reinterpret_cast<std::uintptr_t>(v.data) % 64 == 0);
+  tensor_set<float> set{{t}};
+  CHECK(set.find("y") == nullptr);
+  CHECK_THROWS_AS(set["y"], msg::error);
+  set["x"].data[5] = 2;
+  CHECK(set.like()["x"].data == t.data);
+  set.zero();
+  CHECK(set["x"].data == t.data);
+}
