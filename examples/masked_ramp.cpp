@@ -30,14 +30,14 @@ struct batch {
   numbers x, target; // (N, 3), (N)
 };
 
-/// sin(3 x0) cos(2 x1) on [-1, 1] x [-1, 1].
+/// sin(5 x0) cos(3 x1) on [-1, 1] x [-1, 1].
 batch data() {
   batch result;
   const msg::random_stream points{.seed = 2024};
   for (std::size_t n = 0; n < samples; ++n) {
     const double x0 = 2 * msg::random_uniform(points, 2 * n) - 1, x1 = 2 * msg::random_uniform(points, 2 * n + 1) - 1;
     result.x.insert(result.x.end(), {x0, x1, 1.0});
-    result.target.push_back(std::sin(3 * x0) * std::cos(2 * x1));
+    result.target.push_back(std::sin(5 * x0) * std::cos(3 * x1));
   }
   return result;
 }
@@ -111,7 +111,7 @@ int main() {
   for (index step = 0; step < steps; ++step) {
     if (step == growth_step) {
       before = train_step(model, points, {}); // what the small network would have had
-      const msg::plan plan{schema, {ffn.grow_to(24)}, msg::mask{.fresh = msg::fresh_values::all(msg::init::normal(1))}};
+      const msg::plan plan{schema, {ffn.grow_to(24)}, msg::mask{.fresh = msg::fresh_values::all(msg::init::normal(0.3))}};
       grow(model, plan);
       growths.record(plan, step, msg::linear_ramp{.steps = ramp_steps});
       schema = plan.after();

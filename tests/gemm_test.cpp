@@ -169,7 +169,7 @@ TEST_CASE("where the probe promises bits, products it did not try keep them too"
     WARN("bits are not promised here: " << reference::bits_probe().reason);
     return;
   }
-  const std::uint64_t seed = GENERATE(1, 2, 3);
+  const auto seed = static_cast<std::uint64_t>(GENERATE(1, 2, 3));
   CAPTURE(seed);
   auto pick = [&, element = std::uint64_t{0}](msg::index most) mutable {
     return 1 + static_cast<msg::index>(msg::random_bits({seed, 9}, element++) % static_cast<std::uint32_t>(most));

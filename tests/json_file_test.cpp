@@ -128,3 +128,11 @@ TEST_CASE("elements of an array are read in order with their place", "[json_file
   CHECK(seen != "called");
   CHECK(input_message([&] { found.throw_if_any(); }) == "f.json: list: expected an array, found \"x\"");
 }
+
+TEST_CASE("a flood of findings is cut short and counted", "[json_file]") {
+  findings found("f.json");
+  for (int i = 0; i < 1000; ++i) { found.add("", "x"); }
+  const std::string shown = input_message([&] { found.throw_if_any(); });
+  CHECK(shown.ends_with("; x; and 980 more"));
+  CHECK(shown.size() < 100);
+}

@@ -101,7 +101,7 @@ config grow(config c, const std::string& axes, index hidden, index ffn, index he
 
 TEST_CASE("in double, growing any dimension keeps the function and the old gradients to 1e-12", "[model][growth]") {
   const std::string axes = GENERATE("hidden", "ffn", "heads", "layers", "all");
-  const std::uint64_t seed = GENERATE(31, 32);
+  const auto seed = static_cast<std::uint64_t>(GENERATE(31, 32));
   CAPTURE(axes, seed);
   const config from{.vocab = 13, .positions = 12, .hidden = 9, .ffn = 14, .heads = 2, .head_dim = 5, .layers = 2};
   const difference d = compare<double>(from, grow(from, axes, 15, 31, 5, 3), 3, 11, seed);

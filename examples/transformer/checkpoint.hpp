@@ -6,6 +6,7 @@
 #include "transformer/safetensors.hpp"
 
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -86,6 +87,7 @@ template <class T>
 void write_slots(const std::filesystem::path& path, const std::vector<tensor_slot<T>>& slots,
                  const axis_births& births = {}) {
   std::vector<tensor_source> sources;
+  sources.reserve(slots.size() + births.size());
   for (const auto& slot : slots) { sources.push_back({slot.name, dtype_of<T>, slot.shape, std::as_bytes(slot.data)}); }
   for (const auto& [axis, birth] : births) {
     sources.push_back(
@@ -100,35 +102,25 @@ void write_slots(const std::filesystem::path& path, const std::vector<tensor_slo
 template <class T>
 void check_slots(const safetensors_file& file, const std::vector<tensor_slot<T>>& slots, bool births) {
   findings found(file.path().string());
-  std::size_t present = 0;
+  std::set<std::string_view> known;
   for (const auto& slot : slots) {
+    known.insert(slot.name);
     const tensor_entry* entry = file.find(slot.name);
     if (entry == nullptr) {
       found.add("", "missing tensor '" + slot.name + "'");
-      continue;
-    }
-    ++present;
-    if (entry->type != dtype_of<T> || entry->shape != slot.shape) {
+    } else if (entry->type != dtype_of<T> || entry->shape != slot.shape) {
       found.add("tensor '" + slot.name + "'",
                 "expected " + text_of(dtype_of<T>, slot.shape) + ", found " + text_of(entry->type, entry->shape));
     }
   }
   for (const tensor_entry& entry : file.tensors()) {
     if (births && entry.name.starts_with("birth/")) {
-      ++present;
       if (entry.type != dtype::i64 || entry.shape.size() != 1) {
         found.add("tensor '" + printable(entry.name) + "'",
                   "expected I64 of one dimension, found " + text_of(entry.type, entry.shape));
       }
-    }
-  }
-  if (present < file.tensors().size()) { // name them, at a cost that only a bad file has
-    std::set<std::string_view> known;
-    for (const auto& slot : slots) { known.insert(slot.name); }
-    for (const tensor_entry& entry : file.tensors()) {
-      if (known.count(entry.name) == 0 && !(births && entry.name.starts_with("birth/"))) {
-        found.add("", "unexpected tensor '" + printable(entry.name) + "'");
-      }
+    } else if (!known.contains(entry.name)) {
+      found.add("", "unexpected tensor '" + printable(entry.name) + "'");
     }
   }
   found.throw_if_any();
@@ -165,7 +157,7 @@ template <class T>
 std::filesystem::path save_checkpoint(const std::filesystem::path& run, std::span<const stored_parameter<T>> parameters,
                                       const axis_births& births, const checkpoint_documents& documents) {
   const msg::index step = documents.state.step;
-  const std::filesystem::path folder = run / step_folder_name(step);
+  std::filesystem::path folder = run / step_folder_name(step);
   write_folder_atomically(folder, [&](const std::filesystem::path& temporary) {
     detail::write_json(temporary / "config.json", config_json<T>(documents.config));
     detail::write_slots(temporary / "model.safetensors", detail::model_slots(parameters));

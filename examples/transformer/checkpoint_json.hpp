@@ -225,8 +225,8 @@ struct trainer_state {
   state.next_stage = keys.integer("next_stage", 0, most_count);
   if (const json* schedule = keys.require("schedule")) { state.schedule = *schedule; }
   if (const json* options = keys.require("options")) {
-    object_reader(*options, "options", found);
-    state.options = *options;
+    const object_reader checked(*options, "options", found); // which only says if it is no object
+    state.options = checked.value();
   }
   state.seed = keys.unsigned_integer("seed");
   if (const json* counters = keys.require("counters")) {

@@ -68,19 +68,22 @@ class findings {
 public:
   explicit findings(std::string file) : file_(std::move(file)) {}
   void add(const std::string& where, const std::string& what) {
+    ++count_;
     if (all_.size() < 20) { all_.push_back(where.empty() ? what : where + ": " + what); }
   }
-  [[nodiscard]] bool empty() const noexcept { return all_.empty(); }
+  [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
   void throw_if_any() const {
     if (all_.empty()) { return; }
     std::string text = file_ + ": ";
     for (std::size_t i = 0; i < all_.size(); ++i) { text += (i == 0 ? "" : "; ") + all_[i]; }
+    if (count_ > all_.size()) { text += "; and " + std::to_string(count_ - all_.size()) + " more"; }
     throw input_error(text);
   }
 
 private:
   std::string file_;
-  std::vector<std::string> all_{};
+  std::vector<std::string> all_{}; // the first of them: a broken file of many tensors makes thousands
+  std::size_t count_ = 0;
 };
 
 /// A JSON value as messages show it.

@@ -35,10 +35,9 @@ namespace report_detail {
 
 [[nodiscard]] inline std::string tile(std::string_view css, std::string_view key, std::string_view value,
                                       std::string_view below) {
-  return fmt::format(
-      "<div class=\"tile {}\"><div class=\"k\">{}</div><div class=\"v\">{}</div><div class=\"s\">{}</div>"
-      "</div>\n",
-      css, escape_html(key), escape_html(value), escape_html(below));
+  return fmt::format(R"(<div class="tile {}"><div class="k">{}</div><div class="v">{}</div><div class="s">{}</div>)"
+                     "</div>\n",
+                     css, escape_html(key), escape_html(value), escape_html(below));
 }
 
 [[nodiscard]] inline std::string draw_tiles(const std::vector<drawn_run>& runs) {
@@ -107,7 +106,7 @@ namespace report_detail {
   if (input.other) { runs.push_back({&*input.other, input.other_name, "other", summarise(*input.other)}); }
   const std::string title = escape_html(input.title);
   std::string html = fmt::format("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta "
-                                 "name=\"viewport\" content=\"width=device-width,"
+                                 R"(name="viewport" content="width=device-width,)"
                                  "initial-scale=1\">\n<title>{}</title>\n<style>{}</style></"
                                  "head>\n<body><main>\n<h1>{}</h1>\n<p class=\"lead\">{}</p>\n",
                                  title, report_style, title, verdict(runs));
@@ -117,20 +116,19 @@ namespace report_detail {
   if (!stages.empty()) {
     const double steps = std::max<double>(1, static_cast<double>(runs.front().summary.steps));
     html +=
-        fmt::format("<section class=\"card\"><h2>{}</h2><p class=\"note\">Each block is a stage, as wide as its steps; "
+        fmt::format(R"(<section class="card"><h2>{}</h2><p class="note">Each block is a stage, as wide as its steps; )"
                     "its height is the size.</p>\n",
                     grew ? "How the model grew" : "Model and learning rate");
     for (const std::string& axis : axes_of(stages)) { html += draw_strip(stages, axis, steps); }
     html += draw_strip(stages, "parameters", steps) + draw_growth_charts(input.run, steps) + "</section>\n";
-    html += "<section class=\"card\"><h2>Stages</h2>" + draw_stage_table(stages) + "</section>\n";
+    html += R"(<section class="card"><h2>Stages</h2>)" + draw_stage_table(stages) + "</section>\n";
   }
   if (grew) {
-    html +=
-        "<section class=\"card\"><h2>Growths</h2><p class=\"note\">The same batch, just before and just after.</p>" +
-        draw_growth_table(growth_events(input.run.growths)) + "</section>\n";
+    html += R"(<section class="card"><h2>Growths</h2><p class="note">The same batch, just before and just after.</p>)" +
+            draw_growth_table(growth_events(input.run.growths)) + "</section>\n";
   }
   if (!input.settings.empty()) {
-    html += "<section class=\"card\"><details open><summary>Settings</summary><dl>";
+    html += R"(<section class="card"><details open><summary>Settings</summary><dl>)";
     for (const auto& [key, value] : input.settings) {
       html += fmt::format("<dt>{}</dt><dd>{}</dd>", escape_html(key), escape_html(value));
     }

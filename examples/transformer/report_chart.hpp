@@ -209,8 +209,8 @@ struct scale {
   }
   if (!stretch.empty()) { finish(); }
   std::string svg;
-  if (!path.empty()) { svg += fmt::format("<path class=\"line {}\" d=\"{}\"/>", line.css, path); }
-  if (!dots.empty()) { svg += fmt::format("<path class=\"dots {}\" d=\"{}\"/>", line.css, dots); }
+  if (!path.empty()) { svg += fmt::format(R"(<path class="line {}" d="{}"/>)", line.css, path); }
+  if (!dots.empty()) { svg += fmt::format(R"(<path class="dots {}" d="{}"/>)", line.css, dots); }
   return svg;
 }
 
@@ -230,11 +230,11 @@ struct scale {
     if (longest == 0 || (left ? x - width : x) < free_from) { continue; }
     free_from = left ? x : x + width;
     rows = std::max(rows, mark.labels.size());
-    html += fmt::format("<div class=\"label{}\" style=\"left:{:.2f}%\">", left ? " left" : "", x / 10);
+    html += fmt::format(R"(<div class="label{}" style="left:{:.2f}%">)", left ? " left" : "", x / 10);
     for (const std::string& label : mark.labels) { html += escape_html(label) + "<br>"; }
     html += "</div>";
   }
-  return rows == 0 ? "" : fmt::format("<div class=\"lane\" style=\"height:{}px\">{}</div>", 15 * rows + 4, html);
+  return rows == 0 ? "" : fmt::format(R"(<div class="lane" style="height:{}px">{}</div>)", 15 * rows + 4, html);
 }
 
 } // namespace report_detail
@@ -251,24 +251,24 @@ struct scale {
   std::string labels;
   for (const double tick : y_ticks) {
     const double y = at.y(tick);
-    grid += fmt::format("<path class=\"grid\" d=\"M0 {:.1f}H1000\"/>", y);
+    grid += fmt::format(R"(<path class="grid" d="M0 {:.1f}H1000"/>)", y);
     labels +=
-        fmt::format("<span class=\"yt\" style=\"top:{:.2f}%\">{:g}</span>", y / 10, std::abs(tick) < 1e-12 ? 0 : tick);
+        fmt::format(R"(<span class="yt" style="top:{:.2f}%">{:g}</span>)", y / 10, std::abs(tick) < 1e-12 ? 0 : tick);
   }
   for (std::size_t i = 0; i < x.ticks.size(); ++i) {
-    labels += fmt::format("<span class=\"xt\" style=\"left:{:.2f}%\">{}</span>", at.x(x.ticks[i]) / 10, x.labels[i]);
+    labels += fmt::format(R"(<span class="xt" style="left:{:.2f}%">{}</span>)", at.x(x.ticks[i]) / 10, x.labels[i]);
   }
   std::string marks;
   for (const chart_mark& mark : c.marks) {
     if (mark.x < c.x.low || mark.x > c.x.high) { continue; }
-    grid += fmt::format("<path class=\"mark\" d=\"M{:.1f} 0V1000\"/>", at.x(mark.x));
-    marks += fmt::format("<span class=\"badge\" style=\"left:{:.2f}%\">{}</span>", at.x(mark.x) / 10,
+    grid += fmt::format(R"(<path class="mark" d="M{:.1f} 0V1000"/>)", at.x(mark.x));
+    marks += fmt::format(R"(<span class="badge" style="left:{:.2f}%">{}</span>)", at.x(mark.x) / 10,
                          escape_html(mark.number));
   }
   std::string lines;
   for (const chart_line& line : c.lines) { lines += draw_line(line, at); }
   return fmt::format("<div class=\"chart\"><div class=\"ytitle\">{}</div>{}\n<div class=\"plot {}\" data-x=\"{}\" "
-                     "data-low=\"{:g}\" data-high=\"{:g}\"><svg viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" "
+                     R"(data-low="{:g}" data-high="{:g}"><svg viewBox="0 0 1000 1000" preserveAspectRatio="none" )"
                      "aria-hidden=\"true\">{}{}</svg>{}{}</div>\n<div class=\"xtitle\">{}</div></div>\n",
                      escape_html(c.title), draw_labels(c, at), c.css, keys[static_cast<std::size_t>(c.unit)], c.x.low,
                      c.x.high, grid, lines, labels, marks, x.title);

@@ -19,8 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace reference {
-namespace report_detail {
+namespace reference::report_detail {
 
 // One run as the charts need it.
 struct drawn_run {
@@ -128,17 +127,17 @@ struct drawn_run {
   const std::array<std::pair<const char*, const char*>, 2> ranges{{{"whole", "All"}, {"end", "Zoom to the end"}}};
   std::string inputs;
   std::string panels;
-  std::string tabs = "<div class=\"tabs\"><div class=\"group\">";
+  std::string tabs = R"(<div class="tabs"><div class="group">)";
   for (const auto& [id, label] : units) {
-    inputs += fmt::format("<input class=\"pick\" type=\"radio\" name=\"x\" id=\"x-{}\"{} aria-label=\"against {}\">",
-                          id, id == units[0].first ? " checked" : "", label);
-    tabs += fmt::format("<label for=\"x-{}\">{}</label>", id, label);
+    inputs += fmt::format(R"(<input class="pick" type="radio" name="x" id="x-{}"{} aria-label="against {}">)", id,
+                          id == units[0].first ? " checked" : "", label);
+    tabs += fmt::format(R"(<label for="x-{}">{}</label>)", id, label);
   }
-  tabs += "</div><div class=\"group\">";
+  tabs += R"(</div><div class="group">)";
   for (const auto& [id, label] : ranges) {
-    inputs += fmt::format("<input class=\"pick\" type=\"radio\" name=\"y\" id=\"y-{}\"{} aria-label=\"{}\">", id,
+    inputs += fmt::format(R"(<input class="pick" type="radio" name="y" id="y-{}"{} aria-label="{}">)", id,
                           id == ranges[0].first ? " checked" : "", label);
-    tabs += fmt::format("<label for=\"y-{}\">{}</label>", id, label);
+    tabs += fmt::format(R"(<label for="y-{}">{}</label>)", id, label);
   }
   for (std::size_t u = 0; u < units.size(); ++u) {
     for (std::size_t r = 0; r < ranges.size(); ++r) {
@@ -146,14 +145,14 @@ struct drawn_run {
                             draw_losses(runs, static_cast<chart_unit>(u), r == 1));
     }
   }
-  std::string legend = "<div class=\"legend\">";
+  std::string legend = R"(<div class="legend">)";
   for (const drawn_run& run : runs) {
     const std::string name = runs.size() > 1 ? escape_html(run.name) + ": " : std::string();
     legend +=
-        fmt::format("<span class=\"{0}\"><i>{1}validation</i></span><span class=\"thin {0}\"><i>{1}training</i></span>",
+        fmt::format(R"(<span class="{0}"><i>{1}validation</i></span><span class="thin {0}"><i>{1}training</i></span>)",
                     run.css, name);
   }
-  if (!runs.front().records->growths.empty()) { legend += "<span class=\"badged\"><i>growth</i></span>"; }
+  if (!runs.front().records->growths.empty()) { legend += R"(<span class="badged"><i>growth</i></span>)"; }
   return fmt::format("<section class=\"card\"><h2>Loss</h2>{}{}</div></div>{}</div>{}</section>\n", inputs, tabs,
                      legend, panels);
 }
@@ -170,7 +169,7 @@ struct drawn_run {
     for (std::size_t i = 0; i < steps.size(); ++i) {
       const step_record& r = steps[i];
       if (r.val_loss) { last_val = *r.val_loss; }
-      const bool shown = i % stride == 0 || r.val_loss || i + 1 == steps.size();
+      const bool shown = i % stride == 0 || i + 1 == steps.size();
       if (!shown || !std::isfinite(r.seconds) || !std::isfinite(r.flops)) { continue; }
       rows.push_back({r.step, r.seconds, r.flops, r.tokens, r.loss, last_val});
     }
@@ -181,5 +180,4 @@ struct drawn_run {
   return text;
 }
 
-} // namespace report_detail
-} // namespace reference
+} // namespace reference::report_detail

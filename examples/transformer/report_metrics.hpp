@@ -247,7 +247,8 @@ struct run_summary {
     const growth_record& r = run.growths[i];
     result.growths += i == 0 || r.group != run.growths[i - 1].group || r.step != run.growths[i - 1].step ? 1 : 0;
     const double difference = std::abs(r.loss_after - r.loss_before);
-    if (difference > result.largest_difference) { result.largest_difference = difference; }
+    result.largest_difference = std::isfinite(difference) ? std::max(result.largest_difference, difference)
+                                                          : std::numeric_limits<double>::infinity();
     result.bits_equal = result.bits_equal && r.bits_equal;
   }
   return result;
@@ -256,9 +257,9 @@ struct run_summary {
 /// What the growths of a run did to the model, in words; only for a run that grew.
 [[nodiscard]] inline std::string growth_verdict(const run_summary& s) {
   if (s.bits_equal) { return "loss and logits kept their bits each time"; }
-  return s.largest_difference == 0
-             ? "the loss never changed at a growth"
-             : fmt::format("the largest change of the loss at a growth was {:.1e}", s.largest_difference);
+  if (s.largest_difference == 0) { return "the loss never changed at a growth"; }
+  if (!std::isfinite(s.largest_difference)) { return "the loss was not finite at a growth"; }
+  return fmt::format("the largest change of the loss at a growth was {:.1e}", s.largest_difference);
 }
 
 } // namespace reference

@@ -116,8 +116,8 @@ namespace report_detail {
     const double left = 100 * static_cast<double>(stages[i].first_step) / steps;
     const double right = last + 1 == stages.size() ? 100 : 100 * static_cast<double>(stages[last].last_step) / steps;
     const std::string text = axis == "parameters" ? format_count(static_cast<double>(size)) : fmt::format("{}", size);
-    blocks += fmt::format("<div class=\"block\" style=\"left:{:.2f}%;width:{:.2f}%\" title=\"{} {} from step {} to "
-                          "{}\"><i style=\"height:{:.1f}%\"></i><b>{}</b></div>",
+    blocks += fmt::format(R"(<div class="block" style="left:{:.2f}%;width:{:.2f}%" title="{} {} from step {} to )"
+                          R"({}"><i style="height:{:.1f}%"></i><b>{}</b></div>)",
                           left, std::max(right - left, 0.0), escape_html(axis), text, stages[i].first_step,
                           stages[last].last_step, 100 * static_cast<double>(size) / static_cast<double>(largest), text);
     i = last + 1;
@@ -158,9 +158,9 @@ namespace report_detail {
   std::vector<std::string> axes;
   std::vector<chart_line> masks = mask_lines(run, axes);
   if (!axes.empty()) {
-    html += "<div class=\"legend\" style=\"margin-top:16px\"><i class=\"key\">Masks of fresh units</i>";
+    html += R"(<div class="legend" style="margin-top:16px"><i class="key">Masks of fresh units</i>)";
     for (const std::string& axis : axes) {
-      html += fmt::format("<span class=\"{}\"><i>{}</i></span>", axis_class(axis), escape_html(axis));
+      html += fmt::format(R"(<span class="{}"><i>{}</i></span>)", axis_class(axis), escape_html(axis));
     }
     html += "</div>";
     html += draw_chart({.unit = chart_unit::steps,
@@ -180,7 +180,7 @@ namespace report_detail {
   }
   if (range.high > 0) {
     range.high *= 1.06;
-    html += "<div style=\"height:14px\"></div>";
+    html += R"(<div style="height:14px"></div>)";
     html += draw_chart({.unit = chart_unit::steps,
                         .x = {0, steps},
                         .y = range,
@@ -195,16 +195,16 @@ namespace report_detail {
 
 [[nodiscard]] inline std::string draw_stage_table(const std::vector<run_stage>& stages) {
   const std::vector<std::string> axes = axes_of(stages);
-  std::string html = "<div class=\"wide\"><table><thead><tr><th class=\"l\">stage</th><th class=\"l\">steps</th>";
+  std::string html = R"(<div class="wide"><table><thead><tr><th class="l">stage</th><th class="l">steps</th>)";
   for (const std::string& axis : axes) { html += fmt::format("<th>{}</th>", escape_html(axis)); }
   html += "<th>parameters</th><th>tokens/s</th><th>validation loss at its end</th></tr></thead><tbody>\n";
   for (std::size_t i = 0; i < stages.size(); ++i) {
     const run_stage& stage = stages[i];
     html +=
-        fmt::format("<tr><td class=\"l\">{}</td><td class=\"l\">{}–{}</td>", i + 1, stage.first_step, stage.last_step);
+        fmt::format(R"(<tr><td class="l">{}</td><td class="l">{}–{}</td>)", i + 1, stage.first_step, stage.last_step);
     for (const std::string& axis : axes) {
       const bool changed = i > 0 && size_of(stages[i - 1], axis) != size_of(stage, axis);
-      html += fmt::format("<td{}>{}</td>", changed ? " class=\"new\"" : "", size_of(stage, axis));
+      html += fmt::format("<td{}>{}</td>", changed ? R"( class="new")" : "", size_of(stage, axis));
     }
     html += fmt::format("<td>{}</td><td>{}</td><td>{}</td></tr>\n",
                         stage.parameters > 0 ? format_grouped(stage.parameters) : std::string(no_value),
@@ -215,16 +215,16 @@ namespace report_detail {
 
 [[nodiscard]] inline std::string draw_growth_table(const std::vector<growth_event>& events) {
   std::string html =
-      "<div class=\"wide\"><table><thead><tr><th class=\"l\">growth</th><th>step</th><th class=\"l\">axis"
-      "</th><th class=\"l\">from → to</th><th class=\"l\">rule</th><th>loss before</th><th>loss after</th>"
+      R"(<div class="wide"><table><thead><tr><th class="l">growth</th><th>step</th><th class="l">axis)"
+      R"(</th><th class="l">from → to</th><th class="l">rule</th><th>loss before</th><th>loss after</th>)"
       "<th>difference</th><th>largest logit change</th><th>same bits</th></tr></thead><tbody>\n";
   for (std::size_t i = 0; i < events.size(); ++i) {
     for (std::size_t a = 0; a < events[i].axes.size(); ++a) {
       const growth_record& g = events[i].axes[a];
       html += "<tr>";
-      html += a == 0 ? fmt::format("<td class=\"l\"><span class=\"badge\">{}</span></td><td>{}</td>", i + 1, g.step)
+      html += a == 0 ? fmt::format(R"(<td class="l"><span class="badge">{}</span></td><td>{}</td>)", i + 1, g.step)
                      : std::string("<td></td><td></td>");
-      html += fmt::format("<td class=\"l\">{}</td><td class=\"l\">{} → {}</td><td class=\"l\">{}</td>",
+      html += fmt::format(R"(<td class="l">{}</td><td class="l">{} → {}</td><td class="l">{}</td>)",
                           escape_html(g.axis), g.from, g.to, escape_html(g.rule));
       const std::string logits = g.max_abs_logit_diff == 0             ? "0"
                                  : std::isfinite(g.max_abs_logit_diff) ? fmt::format("{:.1e}", g.max_abs_logit_diff)
@@ -232,7 +232,7 @@ namespace report_detail {
       html +=
           fmt::format("<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td{}>{}</td></tr>\n", format_loss(g.loss_before),
                       format_loss(g.loss_after), format_difference(g.loss_after - g.loss_before), logits,
-                      g.bits_equal ? " class=\"same\"" : "", g.bits_equal ? "✓ yes" : "no");
+                      g.bits_equal ? R"( class="same")" : "", g.bits_equal ? "✓ yes" : "no");
     }
   }
   return html + "</tbody></table></div>\n";

@@ -39,7 +39,7 @@ struct step_folder {
   std::filesystem::path path{};
 };
 
-/// The step folders of a run, oldest first, complete or not.
+/// The step folders of a run, newest first, complete or not.
 [[nodiscard]] inline std::vector<step_folder> step_folders(const std::filesystem::path& run) {
   std::vector<step_folder> folders;
   std::error_code failure;
@@ -50,7 +50,7 @@ struct step_folder {
     }
   }
   if (failure) { throw input_error(system_message(run, "read", failure.value())); }
-  std::sort(folders.begin(), folders.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
+  std::sort(folders.begin(), folders.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
   return folders;
 }
 
@@ -80,13 +80,12 @@ inline void prepare_run_directory(const std::filesystem::path& run) {
 /// `step` are a future that this run has left by resuming before it: they are removed too.
 inline void publish_checkpoint(const std::filesystem::path& run, msg::index step) {
   write_file_atomically(run / "latest", step_folder_name(step) + "\n");
-  std::vector<step_folder> folders = step_folders(run);
   std::size_t kept = 0;
-  for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) {
-    if (folder->step <= step && kept++ < checkpoints_kept) { continue; }
-    const std::filesystem::path doomed = temporary_of(folder->path); // never a step folder with half of its files
+  for (const step_folder& folder : step_folders(run)) {
+    if (folder.step <= step && kept++ < checkpoints_kept) { continue; }
+    const std::filesystem::path doomed = temporary_of(folder.path); // never a step folder with half of its files
     remove_whole(doomed);
-    detail::rename_path(folder->path, doomed);
+    detail::rename_path(folder.path, doomed);
     remove_whole(doomed);
   }
 }
@@ -116,10 +115,9 @@ struct resolved_checkpoint {
     if (step_of_folder(name) && complete_checkpoint(path / name)) { return {path / name, ""}; }
     problem = "'latest' names '" + printable(name) + "', which is no complete checkpoint";
   }
-  const std::vector<step_folder> folders = step_folders(path);
-  for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) {
-    if (complete_checkpoint(folder->path)) {
-      return {folder->path, path.string() + ": " + problem + "; taking " + folder->path.filename().string()};
+  for (const step_folder& folder : step_folders(path)) {
+    if (complete_checkpoint(folder.path)) {
+      return {folder.path, path.string() + ": " + problem + "; taking " + folder.path.filename().string()};
     }
   }
   throw input_error(path.string() + ": expected a checkpoint to resume from, found no complete step folder (" +

@@ -62,7 +62,7 @@ namespace detail {
                                                          const std::map<std::string, std::string>& metadata) {
   std::string text = "{";
   if (!metadata.empty()) {
-    text += "\"__metadata__\":{";
+    text += R"("__metadata__":{)";
     for (const auto& [key, value] : metadata) {
       text += detail::json_string(key) + ":" + detail::json_string(value) + ",";
     }
@@ -72,12 +72,12 @@ namespace detail {
   std::uint64_t begin = 0;
   for (const tensor_source& tensor : tensors) {
     const std::uint64_t end = begin + tensor.bytes.size();
-    text += detail::json_string(tensor.name) + ":{\"dtype\":\"" + std::string{properties_of(tensor.type).name} +
-            "\",\"shape\":[";
+    text += detail::json_string(tensor.name);
+    text += R"(:{"dtype":")" + std::string{properties_of(tensor.type).name} + R"(","shape":[)";
     for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
       text += (i == 0 ? "" : ",") + std::to_string(tensor.shape[i]);
     }
-    text += "],\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]},";
+    text += R"(],"data_offsets":[)" + std::to_string(begin) + "," + std::to_string(end) + "]},";
     begin = end;
   }
   if (text.back() == ',') { text.pop_back(); }

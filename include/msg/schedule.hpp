@@ -135,8 +135,7 @@ template <class Value>
     return tokens / run.tokens_per_step + (tokens % run.tokens_per_step != 0 ? 1 : 0);
   }
   const auto steps = static_cast<double>(run.steps);
-  auto step = static_cast<index>(at.value * steps); // off by one where the product is rounded
-  while (step > 0 && static_cast<double>(step - 1) / steps >= at.value) { --step; }
+  auto step = static_cast<index>(at.value * steps);
   while (static_cast<double>(step) / steps < at.value) { ++step; }
   return step;
 }

@@ -70,7 +70,7 @@ void run(const Kernel& kernel, index rows) {
 
 } // namespace
 
-TEMPLATE_TEST_CASE("the square root is within one ulp over the whole range of exponents", "[kernels][optimizer]", float,
+TEMPLATE_TEST_CASE("the square root is within 1.5 ulp over the whole range of exponents", "[kernels][optimizer]", float,
                    double) {
   using T = TestType;
   using limits = std::numeric_limits<T>;
@@ -81,7 +81,8 @@ TEMPLATE_TEST_CASE("the square root is within one ulp over the whole range of ex
     const T x = static_cast<T>(std::exp2(static_cast<long double>(exponent(bits))));
     const long double exact = std::sqrt(static_cast<long double>(x) + limits::min());
     const long double ulp = std::exp2(std::floor(std::log2(exact))) * limits::epsilon();
-    good = good && std::abs(msg::detail::square_root(x) - exact) <= ulp;
+    // half an ulp each: x + s and root * root (of y, so at most that of the root), and the last sum
+    good = good && std::abs(msg::detail::square_root(x) - exact) <= 1.5L * ulp;
   }
   CHECK(good);
   CHECK(msg::detail::square_root(T(0)) == std::sqrt(limits::min()));

@@ -6,6 +6,7 @@
 #include <msg/tensor.hpp>
 
 #include <bit>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -60,6 +61,21 @@ template <class T>
 [[nodiscard]] index differing(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() ? differing(a.data(), b.data(), static_cast<index>(a.size())) : -1;
 }
+
+/// How far numbers are from what they should be, in units of what they may be: at most 1 when all is well.
+class distance {
+public:
+  template <class T>
+  void add(T found, long double exact, long double bound) {
+    const long double error = std::abs(static_cast<long double>(found) - exact);
+    if (error <= bound * worst_) { return; }
+    worst_ = error > 0 && bound > 0 ? error / bound : std::numeric_limits<long double>::infinity(); // NaN: infinity
+  }
+  [[nodiscard]] double worst() const { return static_cast<double>(worst_); }
+
+private:
+  long double worst_ = 0;
+};
 
 /// A mask and its sum; none() is the plain computation.
 struct unit_mask {

@@ -37,13 +37,14 @@ TEMPLATE_TEST_CASE("scale multiplies every row by the mask, rounding once", "[ke
       // a float mask times a float or double fits a long double: rounded once, by the conversion
       expected[at(i)] = static_cast<TestType>(m.mask((i % width) / repeat) * static_cast<long double>(x[at(i)]));
     }
-    const msg::index wrong = rows::differing(y, expected);
     if (sizeof(TestType) == 4) {
-      CHECK(wrong == 0);
+      CHECK(rows::differing(y, expected) == 0);
     } else { // 24 + 53 bits exceed the 64 of a long double: two roundings may differ from one in the last bit
+      msg::index wrong = 0;
       for (std::size_t i = 0; i < y.size(); ++i) {
-        REQUIRE(std::abs(y[i] - expected[i]) <= rows::epsilon<double> * std::abs(expected[i]));
+        if (!(std::abs(y[i] - expected[i]) <= rows::epsilon<double> * std::abs(expected[i]))) { ++wrong; }
       }
+      CHECK(wrong == 0);
     }
   }
 }
