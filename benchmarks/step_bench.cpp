@@ -1,7 +1,7 @@
 // Time of one training step's forward and backward, beside its matrix products alone: how close to the limit of the
 // GEMM back-end the reference Transformer comes. The configurations A, B and D are those of cpu-speed.md, section 5.
 //
-// usage: step_bench [repetitions [threads [configuration letters]]]      defaults: 10, all cores, B
+// usage: step_bench [--csv FILE] [--repetitions 10] [--threads 0] [--configurations ABD]      0 threads: all cores
 #include "transformer/gemm_probe.hpp"
 #include "transformer/model.hpp"
 
@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -69,8 +70,8 @@ private:
       float* const s = scores_.data() + task * tokens_ * tokens_;
       for (int pass = 0; pass < 3; ++pass) { // forward, and twice as much backward
         reference::gemm<float>(false, true, tokens_, tokens_, c_.head_dim, 1, q, step, q + width, step, 0, s, tokens_);
-        reference::gemm<float>(pass == 2, false, tokens_, c_.head_dim, tokens_, 1, s, tokens_, q + 2 * width, step, 0, o,
-                               width);
+        reference::gemm<float>(pass == 2, false, tokens_, c_.head_dim, tokens_, 1, s, tokens_, q + 2 * width, step, 0,
+                               o, width);
       }
     });
   }
@@ -83,10 +84,15 @@ struct configuration {
   char letter;
   index layers, heads, hidden, tokens, batch, vocab;
 };
-constexpr configuration configurations[] = {{'A', 6, 6, 384, 256, 8, 256}, {'B', 4, 4, 256, 128, 16, 256},
-                                            {'D', 8, 4, 256, 128, 16, 256}};
+constexpr configuration configurations[] = {
+    {'A', 6, 6, 384, 256, 8, 256}, {'B', 4, 4, 256, 128, 16, 256}, {'D', 8, 4, 256, 128, 16, 256}};
 
-void measure(const configuration& k, int repetitions) {
+struct timing {
+  double forward, backward, products; // ms, least of all repetitions
+  double tokens_per_second, gflops;   // of forward and backward
+};
+
+timing measure(const configuration& k, int repetitions) {
   const reference::config c{.vocab = k.vocab,
                             .positions = k.tokens,
                             .hidden = k.hidden,
@@ -118,25 +124,52 @@ void measure(const configuration& k, int repetitions) {
   const auto least = [](const std::vector<double>& times) { return *std::min_element(times.begin(), times.end()); };
   const double step = least(forward) + least(backward);
   const double operations = reference::training_flops_per_token(c, k.tokens) * static_cast<double>(rows);
-  std::printf("%c  L%ld H%ld C%ld T%ld B%ld V%ld  %8.2f %8.2f %8.2f  %8.2f  %6.3f  %9.0f  %7.1f\n", k.letter,
-              static_cast<long>(k.layers), static_cast<long>(k.heads), static_cast<long>(k.hidden),
-              static_cast<long>(k.tokens), static_cast<long>(k.batch), static_cast<long>(k.vocab), least(forward),
-              least(backward), step, least(bare), step / least(bare), static_cast<double>(rows) / step * 1e3,
-              operations / step / 1e6);
+  return {least(forward), least(backward), least(bare), static_cast<double>(rows) / step * 1e3,
+          operations / step / 1e6};
+}
+
+void print(const configuration& k, const timing& t, std::FILE* csv) {
+  const std::string name = std::string(1, k.letter) + " L" + std::to_string(k.layers) + " H" + std::to_string(k.heads) +
+                           " C" + std::to_string(k.hidden) + " T" + std::to_string(k.tokens) + " B" +
+                           std::to_string(k.batch) + " V" + std::to_string(k.vocab);
+  const double step = t.forward + t.backward;
+  std::printf("%-32s %8.2f %8.2f %8.2f %9.2f %7.3f %10.0f %9.1f\n", name.c_str(), t.forward, t.backward, step,
+              t.products, step / t.products, t.tokens_per_second, t.gflops);
+  if (csv != nullptr) {
+    std::fprintf(csv, "%s,%.3f,%.3f,%.3f,%.3f,%.4f,%.0f,%.1f\n", name.c_str(), t.forward, t.backward, step, t.products,
+                 step / t.products, t.tokens_per_second, t.gflops);
+  }
 }
 
 } // namespace
 
 int main(int argc, char** argv) {
-  const int repetitions = argc > 1 ? std::max(1, std::atoi(argv[1])) : 10;
-  const int threads = reference::set_threads(argc > 2 ? std::atoi(argv[2]) : 0);
-  const std::string letters = argc > 3 ? argv[3] : "B";
+  const auto option = [&](const char* name, const char* otherwise) {
+    for (int i = 1; i + 1 < argc; i += 2) {
+      if (std::strcmp(argv[i], name) == 0) { return argv[i + 1]; }
+    }
+    return const_cast<char*>(otherwise);
+  };
+  const int repetitions = std::max(1, std::atoi(option("--repetitions", "10")));
+  const int threads = reference::set_threads(std::atoi(option("--threads", "0")));
+  const std::string letters = option("--configurations", "ABD");
+  const std::string csv_path = option("--csv", "");
+  std::FILE* const csv = csv_path.empty() ? nullptr : std::fopen(csv_path.c_str(), "w");
+  if (!csv_path.empty() && csv == nullptr) {
+    std::fprintf(stderr, "cannot write %s\n", csv_path.c_str());
+    return 1;
+  }
   const reference::bits_promise bits = reference::bits_probe();
   std::printf("GEMM: %s, %d thread(s); bits %s: %s\n", std::string(reference::gemm_backend_name()).c_str(), threads,
               bits.promised ? "promised" : "not promised", bits.reason.c_str());
-  std::printf("least of %d, ms                forward backward     both  products   ratio   tokens/s   GFLOP/s\n",
-              repetitions);
-  for (const configuration& k : configurations) {
-    if (letters.find(k.letter) != std::string::npos) { measure(k, repetitions); }
+  std::printf("ms, least of %-19d %8s %8s %8s %9s %7s %10s %9s\n", repetitions, "forward", "backward", "both",
+              "products", "ratio", "tokens/s", "GFLOP/s");
+  if (csv != nullptr) {
+    std::fputs("configuration,forward,backward,both,products,ratio,tokens_per_second,gflops\n", csv);
   }
+  for (const configuration& k : configurations) {
+    if (letters.find(k.letter) != std::string::npos) { print(k, measure(k, repetitions), csv); }
+  }
+  if (csv != nullptr) { std::fclose(csv); }
+  return 0;
 }

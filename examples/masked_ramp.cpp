@@ -111,7 +111,8 @@ int main() {
   for (index step = 0; step < steps; ++step) {
     if (step == growth_step) {
       before = train_step(model, points, {}); // what the small network would have had
-      const msg::plan plan{schema, {ffn.grow_to(24)}, msg::mask{.fresh = msg::fresh_values::all(msg::init::normal(0.3))}};
+      const msg::plan plan{
+          schema, {ffn.grow_to(24)}, msg::mask{.fresh = msg::fresh_values::all(msg::init::normal(0.3))}};
       grow(model, plan);
       growths.record(plan, step, msg::linear_ramp{.steps = ramp_steps});
       schema = plan.after();

@@ -180,6 +180,19 @@ TEST_CASE("killed at any call, a folder is old or new", "[atomic_file]") {
   CHECK(call > 9);
 }
 
+TEST_CASE("data is on the disk before the name that stands for it", "[atomic_file]") {
+  const temporary_folder folder;
+  const auto calls_of = [](const auto& act) {
+    files_faults::arm(action::count);
+    act();
+    files_faults::disarm();
+    return files_faults::now.sequence;
+  };
+  CHECK(calls_of([&] { write_file_atomically(folder / "file", "text"); }) == "write fsync close rename fsync close");
+  CHECK(calls_of([&] { write_folder(folder / "f", "text"); }) == // two files, their folder, its name, the parent
+        "write fsync close write fsync close fsync close rename fsync close");
+}
+
 TEST_CASE("leftovers of killed runs are removed and nothing else", "[atomic_file]") {
   const temporary_folder folder;
   fs::create_directories(folder / ".tmp-step-00000010" / "deep");

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 #include <vector>
 
 namespace {
@@ -52,8 +53,8 @@ void check_product(const product& p, T alpha, T beta) {
       const long double expected = static_cast<long double>(alpha) * sum + static_cast<long double>(beta) * old;
       const long double magnitude = std::fabs(alpha) * size + std::fabs(static_cast<long double>(beta) * old);
       // every order of k products and sums, alpha and beta: at most k + 3 roundings of eps / 2 each, to first order
-      const long double bound =
-        static_cast<long double>(p.k + 4) * static_cast<long double>(std::numeric_limits<T>::epsilon()) / 2 * magnitude;
+      const long double bound = static_cast<long double>(p.k + 4) *
+                                static_cast<long double>(std::numeric_limits<T>::epsilon()) / 2 * magnitude;
       const auto found = static_cast<long double>(c[static_cast<std::size_t>(i * ldc + j)]);
       if (!(std::fabs(found - expected) <= bound)) {
         CAPTURE(i, j, static_cast<double>(found), static_cast<double>(expected), static_cast<double>(bound));
@@ -79,7 +80,8 @@ void check_sizes() {
       }
       for (const index k : {255, 256, 257, 512, 700}) { check_product<T>({19, 23, k, transpose_a, transpose_b}, 1, 0); }
       for (const T beta : {T(0), T(1), T(-0.5)}) {
-        for (const product p : {product{1, 9, 300, false, false}, {9, 1, 300, false, false}, {20, 30, 300, false, false}}) {
+        for (const product p :
+             {product{1, 9, 300, false, false}, {9, 1, 300, false, false}, {20, 30, 300, false, false}}) {
           check_product<T>({p.m, p.n, p.k, transpose_a, transpose_b}, T(0.75), beta);
         }
       }
@@ -155,6 +157,18 @@ TEST_CASE("tasks run exactly once each, whatever the number of threads", "[gemm]
   reference::set_threads(0);
 }
 
+TEST_CASE("an exception in a task reaches the caller", "[gemm]") {
+  for (const int threads : {1, 2}) {
+    reference::set_threads(threads);
+    CHECK_THROWS_AS(reference::parallel_tasks(9,
+                                              [](msg::index i) {
+                                                if (i == 5) { throw std::runtime_error("task 5"); }
+                                              }),
+                    std::runtime_error);
+  }
+  reference::set_threads(0);
+}
+
 TEST_CASE("the probe gives a reason, repeats itself, and never promises bits with Eigen", "[gemm][bits]") {
   const reference::bits_promise first = reference::bits_probe();
   const reference::bits_promise again = reference::bits_probe();
@@ -163,6 +177,19 @@ TEST_CASE("the probe gives a reason, repeats itself, and never promises bits wit
   CHECK(first.reason.find(reference::gemm_backend_name()) != std::string::npos);
   if (reference::gemm_backend_name() == "Eigen") { CHECK_FALSE(first.promised); }
 }
+
+#if defined(MSG_WITH_DNNL)
+TEST_CASE("with oneDNN's AVX-512 kernels the probe promises bits", "[gemm][bits]") {
+  // cpu-speed.md, section 4; elsewhere the probe decides
+  if ((dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) != dnnl_cpu_isa_avx512_core) {
+    WARN("this machine has no AVX-512");
+    return;
+  }
+  const reference::bits_promise promise = reference::bits_probe();
+  CAPTURE(promise.reason);
+  CHECK(promise.promised);
+}
+#endif
 
 TEST_CASE("where the probe promises bits, products it did not try keep them too", "[gemm][bits]") {
   if (!reference::bits_probe().promised) {

@@ -86,7 +86,8 @@ TEST_CASE("with masks at different ramp values every gradient is the finite diff
   check_every_gradient(all_grown, masks.view());
 }
 
-TEMPLATE_TEST_CASE("slopes of fresh gradients are the product of the ramps on their path", "[model][gradient]", double) {
+TEMPLATE_TEST_CASE("slopes of fresh gradients are the product of the ramps on their path", "[model][gradient]",
+                   double) {
   // method.md, section 4: O(c) for one axis, O(c^2) fresh by fresh
   const auto parameters = tiny::random_parameters<double>(all_grown, 22);
   reference::gpt<double> model(all_grown, 2, 5);

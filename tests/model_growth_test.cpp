@@ -15,27 +15,6 @@ namespace {
 
 using msg::index;
 using reference::config;
-using reference::tensor_set;
-
-template <class T>
-struct outcome {
-  double loss;
-  std::vector<T> logits;
-  tensor_set<T> gradients;
-};
-
-template <class T>
-outcome<T> run(const config& c, index batch, index tokens, const tensor_set<T>& parameters,
-               const reference::masks& masks = {}) {
-  reference::gpt<T> model(c, batch, tokens);
-  const auto inputs = tiny::random_tokens(c, model.rows(), 1);
-  auto targets = tiny::random_tokens(c, model.rows(), 2);
-  targets[1] = -1; // padding
-  outcome<T> o{model.forward(parameters, inputs, targets, masks), {}, parameters.like()};
-  o.logits.assign(model.logits().begin(), model.logits().end());
-  model.backward(parameters, o.gradients);
-  return o;
-}
 
 /// What growth changed at mask value 0: all of it must be 0, or rounding.
 struct difference {
@@ -50,7 +29,7 @@ template <class T>
 difference compare(const config& from, const config& to, index batch, index tokens, std::uint64_t seed,
                    const std::vector<index>& layers = {}, bool masked_norm = true) {
   const auto old_parameters = tiny::random_parameters<T>(from, seed, 0.2);
-  const auto before = run<T>(from, batch, tokens, old_parameters);
+  const auto before = tiny::run<T>(from, batch, tokens, old_parameters);
   tiny::growth_masks masks(from, to, 0.0F);
   if (!layers.empty()) {
     std::fill(masks.layers.value.begin(), masks.layers.value.end(), 0.0F);
@@ -58,7 +37,7 @@ difference compare(const config& from, const config& to, index batch, index toke
   }
   if (!masked_norm) { masks.hidden = {}; }
   const auto after =
-    run<T>(to, batch, tokens, tiny::grown(from, to, old_parameters, seed + 1, 30.0, layers), masks.view());
+      tiny::run<T>(to, batch, tokens, tiny::grown(from, to, old_parameters, seed + 1, 30.0, layers), masks.view());
 
   difference d;
   d.loss = std::fabs(after.loss - before.loss);
@@ -116,9 +95,9 @@ TEST_CASE("in float, growing any dimension keeps every bit where the probe promi
   // tiny odd sizes; across the limit of a GEMM chunk; sizes of the default job
   const int scale = GENERATE(0, 1, 2);
   const config froms[] = {
-    {.vocab = 13, .positions = 12, .hidden = 9, .ffn = 14, .heads = 2, .head_dim = 5, .layers = 2},
-    {.vocab = 70, .positions = 70, .hidden = 200, .ffn = 240, .heads = 13, .head_dim = 16, .layers = 1},
-    {.vocab = 256, .positions = 64, .hidden = 64, .ffn = 128, .heads = 2, .head_dim = 32, .layers = 2}};
+      {.vocab = 13, .positions = 12, .hidden = 9, .ffn = 14, .heads = 2, .head_dim = 5, .layers = 2},
+      {.vocab = 70, .positions = 70, .hidden = 200, .ffn = 240, .heads = 13, .head_dim = 16, .layers = 1},
+      {.vocab = 256, .positions = 64, .hidden = 64, .ffn = 128, .heads = 2, .head_dim = 32, .layers = 2}};
   const msg::index grown[3][4] = {{15, 31, 5, 3}, {301, 530, 20, 2}, {128, 512, 4, 4}};
   const msg::index batches[] = {3, 2, 5};
   const config& from = froms[scale];
@@ -141,7 +120,8 @@ TEST_CASE("fresh layers may stand between old ones", "[model][growth][bits]") {
   const config from{.vocab = 13, .positions = 12, .hidden = 9, .ffn = 14, .heads = 2, .head_dim = 5, .layers = 2};
   config to = from;
   to.layers = 5;
-  const std::vector<msg::index> places = GENERATE(std::vector<msg::index>{0, 2}, std::vector<msg::index>{3, 4}, std::vector<msg::index>{1, 3});
+  const std::vector<msg::index> places =
+      GENERATE(std::vector<msg::index>{0, 2}, std::vector<msg::index>{3, 4}, std::vector<msg::index>{1, 3});
   const difference in_float = compare<float>(from, to, 3, 11, 51, places);
   CHECK(in_float.bits == 0); // products are the same calls: no promise is needed
   const difference in_double = compare<double>(from, to, 3, 11, 51, places);

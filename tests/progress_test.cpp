@@ -261,6 +261,24 @@ TEST_CASE("the quiet see the summary alone", "[progress]") {
   CHECK(text == summary_text({.run = example_summary()}) + "\n");
 }
 
+TEST_CASE("a second run through the same printer takes neither speed nor losses from the first", "[progress]") {
+  const std::string text = printed({}, [](printer& p) {
+    step_record r = example();
+    p.step(r, 1200, 1e13);
+    r.step = 0;
+    r.flops = r.seconds = 0;
+    r.val_loss.reset();
+    p.step(r, 600, 1e13);
+    r.step = 10;
+    r.flops = 1e12;
+    r.seconds = 10;
+    p.step(r, 600, 1e13);
+  });
+  CHECK(has(text, "  0/600  loss 2.346  lr"));
+  CHECK(has(text, " 10/600  loss 2.346  lr"));
+  CHECK(has(text, "0:10, 1:30 left"));
+}
+
 TEST_CASE("the time left respects a limit on time", "[progress]") {
   const std::string text = printed({}, [](printer& p) {
     p.step(example(), 1200, 1e15, 100);

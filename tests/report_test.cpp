@@ -432,6 +432,28 @@ TEST_CASE("a growth is marked where its step lies between the log steps around i
   CHECK(x_of_step({}, 5, chart_unit::seconds) == 0);
 }
 
+TEST_CASE("badges of growths close together do not hide each other", "[report]") {
+  chart c{.unit = chart_unit::steps, .x = {0, 1000}, .y = {0, 1}};
+  for (const double x : {100.0, 110.0, 120.0, 130.0, 500.0, 600.0}) { c.marks.push_back({.x = x, .number = "n"}); }
+  c.marks.push_back({.x = 2000, .number = "beyond"});
+  const std::string html = draw_chart(c);
+  for (const std::string_view place : {"left:10.00%;top:2px", "left:11.00%;top:22px", "left:12.00%;top:42px",
+                                       "left:13.00%;top:2px", "left:50.00%;top:2px", "left:60.00%;top:2px"}) {
+    CHECK(has(html, place));
+  }
+  CHECK_FALSE(has(html, "beyond"));
+}
+
+TEST_CASE("a label that would run into the one before is left out, one at the right edge stands left of its line",
+          "[report]") {
+  chart c{.unit = chart_unit::steps, .x = {0, 1000}, .y = {0, 1}};
+  c.marks = {{100, "1", {"ffn 1 → 2"}}, {110, "2", {"hidden 1 → 2"}}, {990, "3", {"heads 1 → 2", "layers 1 → 2"}}};
+  const std::string html = draw_chart(c);
+  CHECK(has(html, "ffn 1 → 2"));
+  CHECK_FALSE(has(html, "hidden 1 → 2"));
+  CHECK(has(html, "<div class=\"label left\" style=\"left:99.00%\">heads 1 → 2<br>layers 1 → 2<br>"));
+}
+
 TEST_CASE("a mask line breaks where no ramp is under way", "[report]") {
   run_records run;
   for (msg::index s = 0; s < 30; ++s) {

@@ -2,6 +2,8 @@
 #include "support/catch.hpp"
 #include "support/files_checkpoint.hpp"
 
+#include "transformer/metrics.hpp"
+
 #include <string>
 #include <vector>
 
@@ -59,6 +61,20 @@ TEST_CASE("a checkpoint folder itself can be resumed from", "[run_directory]") {
   fs::remove(run / "step-00000010" / "config.json");
   CHECK(input_message([&] { (void)resolve_latest(run / "step-00000010"); }) ==
         (run / "step-00000010").string() + ": expected a checkpoint, missing config.json, growth.json");
+}
+
+TEST_CASE("a directory in which a run is alive is left alone, a dead run's is not", "[run_directory]") {
+  const temporary_folder run;
+  write_bytes(run / ".tmp-latest", "x");
+  {
+    const metrics_writer alive(run / "metrics.jsonl");
+    CHECK(run_message([&] { prepare_run_directory(run.path()); }) ==
+          run.path().string() + ": another process is writing to this run");
+    CHECK(fs::exists(run / ".tmp-latest"));
+  }
+  prepare_run_directory(run.path());
+  CHECK_FALSE(fs::exists(run / ".tmp-latest"));
+  const metrics_writer next(run / "metrics.jsonl"); // no lock is left behind
 }
 
 TEST_CASE("without a usable latest the newest complete folder is taken, with a warning", "[run_directory]") {

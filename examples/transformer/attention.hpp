@@ -1,10 +1,10 @@
 // Causal multi-head attention, forward and backward, on fused query-key-value rows.
 #pragma once
 
-#include "gemm.hpp"
-#include "ops.hpp"
-#include "parallel.hpp"
-#include "tensors.hpp"
+#include "transformer/gemm.hpp"
+#include "transformer/ops.hpp"
+#include "transformer/parallel.hpp"
+#include "transformer/tensors.hpp"
 
 #include <msg/config.hpp>
 #include <msg/exec/serial.hpp>

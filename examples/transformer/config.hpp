@@ -1,7 +1,7 @@
 // Sizes of the reference GPT, and what follows from them: parameters, their number, FLOPs, first values.
 #pragma once
 
-#include "tensors.hpp"
+#include "transformer/tensors.hpp"
 
 #include <msg/config.hpp>
 #include <msg/error.hpp>
@@ -19,13 +19,13 @@ namespace reference {
 
 /// A GPT-2: pre-LN, learned positions, GELU (tanh form), head tied to the token embedding.
 struct config {
-  index vocab = 256;    // V
-  index positions = 0;  // longest sequence
-  index hidden = 0;     // C
-  index ffn = 0;        // F
-  index heads = 0;      // H
-  index head_dim = 0;   // D; H * D is independent of C
-  index layers = 0;     // L
+  index vocab = 256;   // V
+  index positions = 0; // longest sequence
+  index hidden = 0;    // C
+  index ffn = 0;       // F
+  index heads = 0;     // H
+  index head_dim = 0;  // D; H * D is independent of C
+  index layers = 0;    // L
   double norm_eps = 1e-5;
 
   friend bool operator==(const config&, const config&) = default;
@@ -45,13 +45,13 @@ struct config {
 /// Throws msg::error{bad_size}, naming every size below 1.
 inline void check(const config& c) {
   std::vector<msg::diagnostic> findings;
-  const std::pair<const char*, index> sizes[] = {{"vocab", c.vocab}, {"positions", c.positions}, {"hidden", c.hidden},
-                                                 {"ffn", c.ffn},     {"heads", c.heads},         {"head_dim", c.head_dim},
-                                                 {"layers", c.layers}};
+  const std::pair<const char*, index> sizes[] = {
+      {"vocab", c.vocab}, {"positions", c.positions}, {"hidden", c.hidden}, {"ffn", c.ffn},
+      {"heads", c.heads}, {"head_dim", c.head_dim},   {"layers", c.layers}};
   for (const auto& [name, size] : sizes) {
     if (size < 1) {
-      findings.push_back({.code = msg::errc::bad_size, .axis = name, .expected = "at least 1",
-                          .found = std::to_string(size)});
+      findings.push_back(
+          {.code = msg::errc::bad_size, .axis = name, .expected = "at least 1", .found = std::to_string(size)});
     }
   }
   if (!findings.empty()) { throw msg::error(std::move(findings)); }
@@ -63,9 +63,7 @@ template <class T>
   check(c);
   tensor_set<T> result;
   const msg::schema names = schema_of(c);
-  for (const msg::parameter& p : names.parameters()) {
-    result.tensors.push_back(make_tensor<T>(p.name, p.shape()));
-  }
+  for (const msg::parameter& p : names.parameters()) { result.tensors.push_back(make_tensor<T>(p.name, p.shape())); }
   return result;
 }
 
@@ -76,13 +74,14 @@ template <class T>
 ///   6 N + 12 L H D T     N = L (3 C H D + H D C + 2 C F) + V C, every weight a product with a token's activations
 ///
 /// where T = `tokens` is the sequence length. 2 operations per weight forward and 4 backward; attention is counted in
-/// full, although half of it is masked, as is the custom: skipping the masked half shows as speed. Evaluation is a third.
+/// full, although half of it is masked, as is the custom: skipping the masked half shows as speed. Evaluation is a
+/// third.
 [[nodiscard]] inline double training_flops_per_token(const config& c, index tokens) noexcept {
   const auto width = static_cast<double>(c.heads * c.head_dim);
   const auto hidden = static_cast<double>(c.hidden);
   const auto layers = static_cast<double>(c.layers);
   const double weights =
-    layers * (4 * hidden * width + 2 * hidden * static_cast<double>(c.ffn)) + static_cast<double>(c.vocab) * hidden;
+      layers * (4 * hidden * width + 2 * hidden * static_cast<double>(c.ffn)) + static_cast<double>(c.vocab) * hidden;
   return 6 * weights + 12 * layers * width * static_cast<double>(tokens);
 }
 

@@ -1,7 +1,7 @@
 // The one seam to a matrix-multiplication library: C = alpha op(A) op(B) + beta C on the calling thread.
 #pragma once
 
-#include "parallel.hpp"
+#include "transformer/parallel.hpp"
 
 #include <msg/config.hpp>
 

@@ -1,7 +1,7 @@
 // Start-up probe: may growth promise bits with this GEMM back-end on this machine?
 #pragma once
 
-#include "gemm.hpp"
+#include "transformer/gemm.hpp"
 
 #include <algorithm>
 #include <array>
@@ -79,9 +79,9 @@ inline std::vector<float> probe_product(bool transpose_a, bool transpose_b, gemm
 #else
   using detail::gemm_sizes;
   const std::array<gemm_sizes, 8> sizes{
-    {{1, 1, 1}, {1, 33, 64}, {2, 16, 6}, {5, 9, 48}, {17, 37, 100}, {48, 64, 128}, {64, 33, 256}, {33, 70, 300}}};
+      {{1, 1, 1}, {1, 33, 64}, {2, 16, 6}, {5, 9, 48}, {17, 37, 100}, {48, 64, 128}, {64, 33, 256}, {33, 70, 300}}};
   const std::array<gemm_sizes, 8> growths{
-    {{0, 0, 1}, {0, 0, 16}, {0, 0, 250}, {0, 3, 0}, {0, 64, 0}, {3, 0, 0}, {64, 0, 0}, {16, 16, 16}}};
+      {{0, 0, 1}, {0, 0, 16}, {0, 0, 250}, {0, 3, 0}, {0, 64, 0}, {3, 0, 0}, {64, 0, 0}, {16, 16, 16}}};
   const auto text = [](gemm_sizes s) {
     return std::to_string(s.m) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k);
   };
@@ -96,7 +96,7 @@ inline std::vector<float> probe_product(bool transpose_a, bool transpose_b, gemm
         for (index shift = 0; shift <= more.n; shift += std::max<index>(more.n, 1)) {
           if (detail::probe_product(transpose_a, transpose_b, size, room, shift) != before) {
             return {false, std::string{gemm_backend_name()} + " changes bits when a product (m x n x k) grows from " +
-                             text(size) + " to " + text(room)};
+                               text(size) + " to " + text(room)};
           }
         }
       }

@@ -1,11 +1,11 @@
 // The reference GPT: forward to a loss, hand-written backward, masked while it grows.
 #pragma once
 
-#include "attention.hpp"
-#include "config.hpp"
-#include "ops.hpp"
-#include "tensors.hpp"
-#include "workspace.hpp"
+#include "transformer/attention.hpp"
+#include "transformer/config.hpp"
+#include "transformer/ops.hpp"
+#include "transformer/tensors.hpp"
+#include "transformer/workspace.hpp"
 
 #include <msg/config.hpp>
 #include <msg/error.hpp>
@@ -29,9 +29,10 @@ namespace reference {
 /// heads   (H)  on the output of each head
 /// layers  (L)  depth gates: x + g attention(x), then x + g ffn(x); a layer at exactly 0 is skipped
 ///
-/// Units at exactly 0 are selected away before a product reads them, so what they hold cannot leak, be it NaN. Weights
-/// that READ a silenced unit are still multiplied by its zeros in a GEMM: those must be finite.
-/// Source: Yao et al. 2024, Masked Structural Growth, for the masks; method.md, section 2, for their pre-norm places.
+/// Units at exactly 0 are selected away before a product reads them. Weights that read them, and in the backward those
+/// that write them, still meet their zeros in a GEMM: fresh weights may be anything finite. Layers at exactly 0 may
+/// hold anything at all. Source: Yao et al. 2024, Masked Structural Growth, for the masks; method.md, section 2, for
+/// their pre-norm places.
 struct masks {
   msg::mask_view hidden;
   msg::mask_view ffn;
@@ -42,8 +43,8 @@ struct masks {
 /// A GPT-2 of fixed sizes on batches of fixed shape: B sequences of T tokens, M = B * T rows. Parameters and gradients
 /// belong to the caller; the model owns the activations.
 ///
-/// Results do not depend on the number of threads. Where the GEMM back-end passes bits_probe(), in float, a model grown by
-/// appending has the bits of the old one at mask value 0: logits, loss and gradients of old parameters.
+/// Results do not depend on the number of threads. Where the GEMM back-end passes bits_probe(), in float, a model grown
+/// by appending has the bits of the old one at mask value 0: logits, loss and gradients of old parameters.
 template <class T>
 class gpt {
 public:
@@ -125,11 +126,12 @@ const config& gpt<T>::checked(const config& sizes, index batch, index tokens) {
   check(sizes);
   std::vector<msg::diagnostic> findings;
   if (batch < 1) {
-    findings.push_back({.code = msg::errc::bad_size, .axis = "batch", .expected = "at least 1",
-                        .found = std::to_string(batch)});
+    findings.push_back(
+        {.code = msg::errc::bad_size, .axis = "batch", .expected = "at least 1", .found = std::to_string(batch)});
   }
   if (tokens < 1 || tokens > sizes.positions) {
-    findings.push_back({.code = msg::errc::bad_size, .axis = "tokens",
+    findings.push_back({.code = msg::errc::bad_size,
+                        .axis = "tokens",
                         .expected = "1 to " + std::to_string(sizes.positions) + ", the positions",
                         .found = std::to_string(tokens)});
   }
@@ -143,7 +145,9 @@ void gpt<T>::check_batch(std::span<const std::int32_t> inputs, std::span<const s
   std::vector<msg::diagnostic> findings;
   const auto expect = [&](const char* what, index expected, index found) {
     if (expected != found) {
-      findings.push_back({.code = msg::errc::shape_mismatch, .axis = what, .expected = std::to_string(expected),
+      findings.push_back({.code = msg::errc::shape_mismatch,
+                          .axis = what,
+                          .expected = std::to_string(expected),
                           .found = std::to_string(found)});
     }
   };
@@ -157,13 +161,15 @@ void gpt<T>::check_batch(std::span<const std::int32_t> inputs, std::span<const s
   if (!std::all_of(inputs.begin(), inputs.end(), in_vocabulary) ||
       !std::all_of(inputs.begin(), inputs.end(), not_negative) ||
       !std::all_of(targets.begin(), targets.end(), in_vocabulary)) {
-    findings.push_back({.code = msg::errc::bad_argument, .axis = "vocab",
-                        .expected = "tokens below " + std::to_string(config_.vocab), .found = "one outside"});
+    findings.push_back({.code = msg::errc::bad_argument,
+                        .axis = "vocab",
+                        .expected = "tokens below " + std::to_string(config_.vocab),
+                        .found = "one outside"});
   }
   if (!findings.empty()) { throw msg::error(std::move(findings)); }
 }
 
 } // namespace reference
 
-#include "model_backward.hpp" // IWYU pragma: export
-#include "model_forward.hpp"  // IWYU pragma: export
+#include "transformer/model_backward.hpp" // IWYU pragma: export
+#include "transformer/model_forward.hpp"  // IWYU pragma: export

@@ -1,7 +1,7 @@
 // The reference GPT, backward: definitions of gpt's members; include model.hpp.
 #pragma once
 
-#include "model.hpp"
+#include "transformer/model.hpp"
 
 #include <msg/kernels/column_sum.hpp>
 
@@ -12,8 +12,8 @@ namespace reference {
 template <class T>
 void gpt<T>::backward(const tensor_set<T>& parameters, tensor_set<T>& gradients, double scale) {
   if (targets_.empty()) {
-    throw msg::error(msg::diagnostic{.code = msg::errc::bad_state, .expected = "a forward with targets",
-                                     .found = "none since the last backward"});
+    throw msg::error(msg::diagnostic{
+        .code = msg::errc::bad_state, .expected = "a forward with targets", .found = "none since the last backward"});
   }
   const pointers p = bind<const T>(config_, names_, parameters);
   const gpt_pointers<T> d = bind<T>(config_, names_, gradients);
@@ -36,9 +36,10 @@ void gpt<T>::through_logits(const pointers& p, const gpt_pointers<T>& d, T scale
   T* const gain_sums = work_.partial[0].data();
   T* const bias_sums = work_.partial[1].data();
   for_row_blocks(rows(), [&](row_range block) {
-    run_rows(block, cross_entropy_backward<T>{work_.logits.data(), targets_.data(), work_.log_sum.data(), scale, vocab});
-    gemm<T>(false, false, block.count, hidden, vocab, 1, work_.logits.data() + block.first * vocab, vocab, p.wte, hidden,
-            0, dnormed + block.first * hidden, hidden);
+    run_rows(block,
+             cross_entropy_backward<T>{work_.logits.data(), targets_.data(), work_.log_sum.data(), scale, vocab});
+    gemm<T>(false, false, block.count, hidden, vocab, 1, work_.logits.data() + block.first * vocab, vocab, p.wte,
+            hidden, 0, dnormed + block.first * hidden, hidden);
     run_chunks(block, msg::norm_gain_partial<T>{x, dnormed, work_.mean.data(), work_.rstd.data(), gain_sums, bias_sums,
                                                 rows(), hidden, masks_.hidden});
     run_rows(block, msg::layer_norm_backward<T>{x, p.ln_f_gain, work_.mean.data(), work_.rstd.data(), dnormed,

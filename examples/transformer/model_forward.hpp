@@ -1,7 +1,7 @@
 // The reference GPT, forward: definitions of gpt's members; include model.hpp.
 #pragma once
 
-#include "model.hpp"
+#include "transformer/model.hpp"
 
 namespace reference {
 
@@ -24,8 +24,8 @@ double gpt<T>::forward(const tensor_set<T>& parameters, std::span<const std::int
   for (std::size_t a = 0; a <= active.size(); ++a) {
     for_row_blocks(rows(), [&](row_range block) {
       if (a == 0) {
-        run_rows(block, embedding_forward<T>{p.wte, p.wpe, inputs_.data(), work_.embedded.data(), tokens_,
-                                             config_.hidden});
+        run_rows(block,
+                 embedding_forward<T>{p.wte, p.wpe, inputs_.data(), work_.embedded.data(), tokens_, config_.hidden});
       } else {
         out_of_attention(p, active[a - 1], block);
       }
@@ -48,9 +48,9 @@ void gpt<T>::into_attention(const pointers& p, index l, row_range block) {
   const index hidden = config_.hidden;
   const index width = 3 * config_.heads * config_.head_dim;
   layer_activations<T>& x = layer(l);
-  run_rows(block, msg::layer_norm_forward<T>{stream(l), p.ln_1_gain[l], p.ln_1_bias[l], x.normed_1.data(),
-                                             x.mean_1.data(), x.rstd_1.data(), hidden, config_.norm_eps,
-                                             masks_.hidden, masks_.hidden});
+  run_rows(block,
+           msg::layer_norm_forward<T>{stream(l), p.ln_1_gain[l], p.ln_1_bias[l], x.normed_1.data(), x.mean_1.data(),
+                                      x.rstd_1.data(), hidden, config_.norm_eps, masks_.hidden, masks_.hidden});
   linear_forward(block, hidden, width, x.normed_1.data(), p.attn_weight[l], x.qkv.data());
   run_rows(block, msg::activation_forward<T, msg::identity>{x.qkv.data(), p.attn_bias[l], x.qkv.data(), width, {}});
 }
@@ -62,16 +62,16 @@ void gpt<T>::out_of_attention(const pointers& p, index l, row_range block) {
   layer_activations<T>& x = layer(l);
   T* const branch = work_.branch.data();
   linear_forward(block, config_.heads * config_.head_dim, hidden, x.heads.data(), p.attn_out_weight[l], branch);
-  run_rows(block, msg::residual_forward<T>{stream(l), branch, p.attn_out_bias[l], x.middle.data(), hidden,
-                                           gate_pointer(l)});
+  run_rows(block,
+           msg::residual_forward<T>{stream(l), branch, p.attn_out_bias[l], x.middle.data(), hidden, gate_pointer(l)});
   run_rows(block, msg::layer_norm_forward<T>{x.middle.data(), p.ln_2_gain[l], p.ln_2_bias[l], x.normed_2.data(),
-                                             x.mean_2.data(), x.rstd_2.data(), hidden, config_.norm_eps,
-                                             masks_.hidden, masks_.hidden});
+                                             x.mean_2.data(), x.rstd_2.data(), hidden, config_.norm_eps, masks_.hidden,
+                                             masks_.hidden});
   linear_forward(block, hidden, ffn, x.normed_2.data(), p.fc_weight[l], x.before.data());
   run_rows(block, msg::activation_forward<T>{x.before.data(), p.fc_bias[l], x.after.data(), ffn, masks_.ffn});
   linear_forward(block, ffn, hidden, x.after.data(), p.proj_weight[l], branch);
-  run_rows(block, msg::residual_forward<T>{x.middle.data(), branch, p.proj_bias[l], x.out.data(), hidden,
-                                           gate_pointer(l)});
+  run_rows(block,
+           msg::residual_forward<T>{x.middle.data(), branch, p.proj_bias[l], x.out.data(), hidden, gate_pointer(l)});
 }
 
 template <class T>

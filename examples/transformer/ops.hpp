@@ -1,9 +1,9 @@
 // Steps the model is made of: blocks of rows through GEMMs and kernels, sums over rows, the loss, the embedding.
 #pragma once
 
-#include "gemm.hpp"
-#include "parallel.hpp"
-#include "tensors.hpp"
+#include "transformer/gemm.hpp"
+#include "transformer/parallel.hpp"
+#include "transformer/tensors.hpp"
 
 #include <msg/config.hpp>
 #include <msg/exec/serial.hpp>
@@ -163,7 +163,8 @@ struct cross_entropy_forward {
   }
 };
 
-/// Gradient of scale * sum of losses, in place of the logits: scale (softmax - one-hot), or 0 where a row does not count.
+/// Gradient of scale * sum of losses, in place of the logits: scale (softmax - one-hot), or 0 where a row does not
+/// count.
 template <class T>
 struct cross_entropy_backward {
   T* logits;
@@ -175,7 +176,9 @@ struct cross_entropy_backward {
   template <class Team>
   void operator()(const Team& team, index row) const {
     T* const x = logits + row * classes;
-    if (target[row] < 0) { return team.each(classes, [=](index j) { x[j] = T(0); }); }
+    if (target[row] < 0) {
+      return team.each(classes, [=](index j) { x[j] = T(0); });
+    }
     const T shift = log_sum[row];
     const T factor = scale;
     team.each(classes, [=](index j) { x[j] = factor * msg::detail::exp_approx(x[j] - shift); });

@@ -3,6 +3,8 @@
 
 #include <msg/config.hpp>
 
+#include <exception>
+
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
@@ -11,8 +13,8 @@ namespace reference {
 
 using msg::index;
 
-/// Number of threads parallel_tasks uses from now on, process-wide; 0 (and the start) means one per core.
-/// Returns the number in use: 1 without OpenMP.
+/// Number of threads parallel_tasks takes when called from this thread; 0 means one per core. Returns the number in
+/// use: 1 without OpenMP.
 inline int set_threads(int count) noexcept {
 #if defined(_OPENMP)
   omp_set_num_threads(count > 0 ? count : omp_get_num_procs());
@@ -32,13 +34,23 @@ inline int set_threads(int count) noexcept {
 }
 
 /// Runs task(i) for every i in [0, count), each on one thread, in no order. Tasks must write to different places; how
-/// work is cut into tasks must not depend on threads() where a sum would feel it.
+/// work is cut into tasks must not depend on threads() where a sum would feel it. Rethrows one of the exceptions that
+/// tasks threw.
 template <class Task>
 void parallel_tasks(index count, const Task& task) {
 #if defined(_OPENMP)
   if (count > 1 && omp_get_max_threads() > 1 && omp_in_parallel() == 0) {
+    std::exception_ptr thrown; // none may leave the region
 #pragma omp parallel for schedule(dynamic, 1)
-    for (index i = 0; i < count; ++i) { task(i); }
+    for (index i = 0; i < count; ++i) {
+      try {
+        task(i);
+      } catch (...) {
+#pragma omp critical(msg_parallel_tasks)
+        thrown = std::current_exception();
+      }
+    }
+    if (thrown) { std::rethrow_exception(thrown); }
     return;
   }
 #endif

@@ -99,11 +99,6 @@ namespace progress_detail {
   return std::abs(loss) < 1000 ? fmt::format("{:.3f}", loss) : fmt::format("{:.2g}", loss);
 }
 
-[[nodiscard]] inline std::string padded(std::string_view text, std::size_t width) {
-  const std::size_t length = characters(text);
-  return std::string(text) + std::string(length < width ? width - length : 0, ' ');
-}
-
 } // namespace progress_detail
 
 /// One line about a step.
@@ -259,6 +254,11 @@ public:
   /// total_steps, total_flops  of the whole run
   /// max_seconds               the limit on record.seconds, 0 if there is none
   void step(step_record record, index total_steps, double total_flops, double max_seconds = 0) {
+    if (record.step < last_step_) { // another run
+      pace_ = {};
+      val_loss_.reset();
+    }
+    last_step_ = record.step;
     const bool evaluated = record.val_loss.has_value();
     if (evaluated) { val_loss_ = record.val_loss; }
     record.val_loss = val_loss_;
@@ -290,6 +290,7 @@ private:
   terminal_options options_;
   pace pace_;
   std::optional<double> val_loss_;
+  index last_step_ = 0;
   bool drawn_ = false; // the cursor stands behind a line that the next one replaces
 };
 

@@ -52,7 +52,7 @@ namespace report_detail {
                                        : "not measured");
   }
   html += tile(
-      "", "wall time", format_duration(s.seconds),
+      "", "training time", format_duration(s.seconds),
       fmt::format("{} step{}{}", format_grouped(s.steps), s.steps == 1 ? "" : "s", s.finished ? "" : ", not finished"));
   html += tile("", "training tokens", format_count(static_cast<double>(s.tokens)),
                s.seconds > 0 ? fmt::format("{} per second, {}", format_count(static_cast<double>(s.tokens) / s.seconds),

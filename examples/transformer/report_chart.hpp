@@ -259,10 +259,15 @@ struct scale {
     labels += fmt::format(R"(<span class="xt" style="left:{:.2f}%">{}</span>)", at.x(x.ticks[i]) / 10, x.labels[i]);
   }
   std::string marks;
+  double last = -1000;
+  int row = 0;
   for (const chart_mark& mark : c.marks) {
     if (mark.x < c.x.low || mark.x > c.x.high) { continue; }
-    grid += fmt::format(R"(<path class="mark" d="M{:.1f} 0V1000"/>)", at.x(mark.x));
-    marks += fmt::format(R"(<span class="badge" style="left:{:.2f}%">{}</span>)", at.x(mark.x) / 10,
+    const double position = at.x(mark.x);
+    row = position - last < 24 ? (row + 1) % 3 : 0; // badges that would hide each other stand in three rows
+    last = position;
+    grid += fmt::format(R"(<path class="mark" d="M{:.1f} 0V1000"/>)", position);
+    marks += fmt::format(R"(<span class="badge" style="left:{:.2f}%;top:{}px">{}</span>)", position / 10, 2 + 20 * row,
                          escape_html(mark.number));
   }
   std::string lines;

@@ -25,6 +25,12 @@ inline constexpr std::string_view no_value = "–";
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
+/// Text and spaces up to `width` characters.
+[[nodiscard]] inline std::string padded(std::string_view text, std::size_t width) {
+  const std::size_t length = characters(text);
+  return std::string(text) + std::string(length < width ? width - length : 0, ' ');
+}
+
 /// Text as part of an HTML page, inside an element or a quoted attribute.
 [[nodiscard]] inline std::string escape_html(std::string_view text) {
   std::string result;

@@ -21,7 +21,7 @@ h2{font-size:17px;margin:0 0 2px}
 .lead{margin:0 0 20px;color:var(--soft);max-width:52em}.lead b{color:var(--ink)}
 .note{margin:0 0 14px;color:var(--soft);font-size:13.5px}
 .card{background:var(--card);border:1px solid var(--edge);border-radius:12px;padding:18px 20px;margin:0 0 16px;position:relative}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,1fr));gap:12px;margin:0 0 16px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(146px,1fr));gap:12px;margin:0 0 16px}
 .tile{background:var(--card);border:1px solid var(--edge);border-radius:12px;padding:13px 15px}
 .tile .k{color:var(--soft);font-size:12.5px}.tile .v{font-size:23px;font-weight:650;line-height:1.25;white-space:nowrap}
 .tile .s{color:var(--soft);font-size:12.5px;line-height:1.35}
@@ -62,7 +62,7 @@ white-space:nowrap;border-left:1px dashed var(--mark);color:var(--ink)}
 .hidden{color:var(--hidden)}.ffn{color:var(--ffn)}.heads{color:var(--heads)}.layers{color:var(--layers)}.more{color:var(--more)}
 .yt{position:absolute;right:100%;margin-right:8px;transform:translateY(-50%)}
 .xt{position:absolute;top:100%;margin-top:5px;transform:translateX(-50%)}
-.badge{position:absolute;top:2px;transform:translateX(-50%);min-width:18px;height:18px;padding:0 4px;border-radius:9px;
+.badge{position:absolute;transform:translateX(-50%);min-width:18px;height:18px;padding:0 4px;border-radius:9px;
 background:var(--card);border:1px solid var(--mark);color:var(--ink);font-size:11px;line-height:16px;text-align:center}
 td .badge{position:static;display:inline-block;transform:none}
 .cursor{position:absolute;top:0;bottom:0;width:0;border-left:1px solid var(--soft);pointer-events:none}

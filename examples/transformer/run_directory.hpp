@@ -16,6 +16,8 @@
 #include <string_view>
 #include <vector>
 
+#include <sys/file.h>
+
 namespace reference {
 
 inline constexpr std::array<std::string_view, 5> checkpoint_files{
@@ -68,11 +70,16 @@ struct step_folder {
   return missing_files(folder).empty();
 }
 
-/// Creates the directory if it isn't there, and removes what killed runs left half-written in it.
+/// Creates the directory if it isn't there, and removes what killed runs left half-written in it. Throws run_error if a
+/// run that is alive writes there: its metrics_writer holds a lock on metrics.jsonl.
 inline void prepare_run_directory(const std::filesystem::path& run) {
   std::error_code failure;
   std::filesystem::create_directories(run, failure);
   if (failure) { throw run_error(system_message(run, "create", failure.value())); }
+  const descriptor metrics(::open((run / "metrics.jsonl").c_str(), O_RDONLY | O_CLOEXEC));
+  if (metrics.get() >= 0 && ::flock(metrics.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    throw run_error(run.string() + ": another process is writing to this run");
+  }
   remove_temporaries(run);
 }
 

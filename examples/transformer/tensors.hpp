@@ -27,9 +27,7 @@ struct aligned_allocator {
   template <class Other>
   constexpr aligned_allocator(const aligned_allocator<Other>&) noexcept {}
 
-  [[nodiscard]] T* allocate(std::size_t count) {
-    return static_cast<T*>(::operator new(count * sizeof(T), alignment));
-  }
+  [[nodiscard]] T* allocate(std::size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), alignment)); }
   void deallocate(T* data, std::size_t) noexcept { ::operator delete(data, alignment); }
   friend constexpr bool operator==(aligned_allocator, aligned_allocator) noexcept { return true; }
 };

@@ -1,9 +1,9 @@
 // What a forward pass keeps for the backward, and what the backward needs besides; parameters by pointer.
 #pragma once
 
-#include "attention.hpp"
-#include "config.hpp"
-#include "tensors.hpp"
+#include "transformer/attention.hpp"
+#include "transformer/config.hpp"
+#include "transformer/tensors.hpp"
 
 #include <msg/config.hpp>
 #include <msg/error.hpp>
@@ -47,8 +47,8 @@ template <class T, class Set>
     if (t == nullptr) {
       findings.push_back({.code = msg::errc::unknown_parameter, .parameter = p.name});
     } else if (t->shape != shape) {
-      findings.push_back({.code = msg::errc::shape_mismatch, .parameter = p.name, .expected = text(shape),
-                          .found = text(t->shape)});
+      findings.push_back(
+          {.code = msg::errc::shape_mismatch, .parameter = p.name, .expected = text(shape), .found = text(t->shape)});
     }
   }
   if (!findings.empty()) { throw msg::error(std::move(findings)); }
@@ -78,34 +78,34 @@ template <class T, class Set>
 /// Activations of one layer, M = B * T rows each.
 template <class T>
 struct layer_activations {
-  storage<T> normed_1;           // (M, C)
-  storage<T> mean_1, rstd_1;     // (M)
-  storage<T> qkv;                // (M, 3 * H * D)
-  storage<T> heads;              // (M, H * D)
-  storage<T> log_sum;            // (B, H, T)
-  storage<T> middle;             // (M, C), the residual stream after attention
-  storage<T> normed_2;           // (M, C)
-  storage<T> mean_2, rstd_2;     // (M)
-  storage<T> before;             // (M, F), before bias and activation
-  storage<T> after;              // (M, F)
-  storage<T> out;                // (M, C), the residual stream after the layer
+  storage<T> normed_1;       // (M, C)
+  storage<T> mean_1, rstd_1; // (M)
+  storage<T> qkv;            // (M, 3 * H * D)
+  storage<T> heads;          // (M, H * D)
+  storage<T> log_sum;        // (B, H, T)
+  storage<T> middle;         // (M, C), the residual stream after attention
+  storage<T> normed_2;       // (M, C)
+  storage<T> mean_2, rstd_2; // (M)
+  storage<T> before;         // (M, F), before bias and activation
+  storage<T> after;          // (M, F)
+  storage<T> out;            // (M, C), the residual stream after the layer
 };
 
 /// Everything a model of these sizes works in, allocated once.
 template <class T>
 struct workspace {
   std::vector<layer_activations<T>> layers;
-  storage<T> embedded;                   // (M, C), the residual stream before the first layer
-  storage<T> normed, mean, rstd;         // final norm: (M, C), (M), (M)
-  storage<T> logits, log_sum, loss;      // (M, V), (M), (M)
-  storage<T> branch;                     // (M, C), what a sub-layer adds to the stream; its gradient under a gate
-  storage<T> branch_2;                   // (M, C)
+  storage<T> embedded;              // (M, C), the residual stream before the first layer
+  storage<T> normed, mean, rstd;    // final norm: (M, C), (M), (M)
+  storage<T> logits, log_sum, loss; // (M, V), (M), (M)
+  storage<T> branch;                // (M, C), what a sub-layer adds to the stream; its gradient under a gate
+  storage<T> branch_2;              // (M, C)
   // the backward alone, sized by its first call
   storage<T> stream_top, stream_middle, stream_low; // (M, C), gradient of the residual stream
-  storage<T> dnormed;                    // (M, C)
-  storage<T> dffn;                       // (M, F)
-  storage<T> dheads, dqkv;               // (M, H * D), (M, 3 * H * D)
-  std::vector<storage<T>> partial;       // sums over chunks of rows, at most (chunks, max(F, 3 * H * D, C)) each
+  storage<T> dnormed;                               // (M, C)
+  storage<T> dffn;                                  // (M, F)
+  storage<T> dheads, dqkv;                          // (M, H * D), (M, 3 * H * D)
+  std::vector<storage<T>> partial; // sums over chunks of rows, at most (chunks, max(F, 3 * H * D, C)) each
 
   workspace(const config& c, index batch, index tokens) {
     const index rows = batch * tokens;

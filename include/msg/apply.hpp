@@ -23,10 +23,6 @@ enum class payload {
   moment2, // Adam v: split over `out` dimensions, factor w^2; fresh and newborn cells 0
 };
 
-/// Something that can run a row kernel: host{}, msg::cuda::on(stream).
-template <class T>
-concept executor = requires(const T& on) { on.run(index{}, index{}, [](const auto&, index) {}); };
-
 namespace detail {
 
 [[nodiscard]] inline std::string shape_text(const index* extents, index rank) {

@@ -6,9 +6,13 @@
 #include <msg/apply.hpp>
 #include <msg/axis.hpp>
 #include <msg/config.hpp>
+#include <msg/cost.hpp>
 #include <msg/error.hpp>
 #include <msg/growth.hpp>
+#include <msg/learning_rate.hpp>
 #include <msg/mask.hpp>
+#include <msg/masked.hpp>
+#include <msg/masked_norm.hpp>
 #include <msg/optimizer.hpp>
 #include <msg/plan.hpp>
 #include <msg/random.hpp>

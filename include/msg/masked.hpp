@@ -18,11 +18,6 @@ MSG_NAMESPACE_BEGIN
 
 namespace detail {
 
-template <class T>
-concept row_executor = requires(const T& on) {
-  on.run(index{}, index{}, [](const auto&, index) {});
-};
-
 /// A tensor read as rows: the last dimension is the masked one, each mask entry serves `repeat` neighbours.
 struct row_shape {
   index rows = 0;
@@ -79,7 +74,7 @@ void check_workspace(const tensor_view<T>& t, index least) {
 ///
 /// h  any shape, the last dimension the masked one or a multiple of it (heads * head_dim: each entry serves its head)
 /// Throws error{shape_mismatch} before writing anything.
-template <detail::row_executor Executor, tensor_like Tensor>
+template <executor Executor, tensor_like Tensor>
 void scale(const Executor& on, const mask_view& mask, Tensor&& h) {
   const auto t = view_of(h);
   if (!mask) { return; }
@@ -88,7 +83,7 @@ void scale(const Executor& on, const mask_view& mask, Tensor&& h) {
 }
 
 /// Pre-norm layer under a depth gate, y = x + g f; see residual_forward. gate: axis_mask::gate(layer), or null for 1.
-template <detail::row_executor Executor, tensor_like X, tensor_like F, tensor_like Y>
+template <executor Executor, tensor_like X, tensor_like F, tensor_like Y>
 void residual(const Executor& on, const float* gate, const X& x, const F& f, Y&& y) {
   using T = element_t<X>;
   const auto in = view_of(x);
@@ -102,7 +97,7 @@ void residual(const Executor& on, const float* gate, const X& x, const F& f, Y&&
 }
 
 /// Gradient of residual in f: df = g dy (the gradient in x is dy).
-template <detail::row_executor Executor, tensor_like Dy, tensor_like Df>
+template <executor Executor, tensor_like Dy, tensor_like Df>
 void residual_gradient(const Executor& on, const float* gate, const Dy& dy, Df&& df) {
   const auto slope = view_of(dy);
   const auto out = view_of(df);
@@ -113,7 +108,7 @@ void residual_gradient(const Executor& on, const float* gate, const Dy& dy, Df&&
 }
 
 /// Post-norm layer under a depth gate, y = g block + (1 - g) x; see blend_forward.
-template <detail::row_executor Executor, tensor_like X, tensor_like Block, tensor_like Y>
+template <executor Executor, tensor_like X, tensor_like Block, tensor_like Y>
 void blend(const Executor& on, const float* gate, const X& x, const Block& block, Y&& y) {
   const auto in = view_of(x);
   const auto branch = view_of(block);
@@ -126,7 +121,7 @@ void blend(const Executor& on, const float* gate, const X& x, const Block& block
 }
 
 /// Gradients of blend: dblock = g dy, dx = (1 - g) dy.
-template <detail::row_executor Executor, tensor_like Dy, tensor_like Dx, tensor_like Dblock>
+template <executor Executor, tensor_like Dy, tensor_like Dx, tensor_like Dblock>
 void blend_gradient(const Executor& on, const float* gate, const Dy& dy, Dx&& dx, Dblock&& dblock) {
   const auto slope = view_of(dy);
   const auto through = view_of(dx);

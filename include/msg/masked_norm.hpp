@@ -35,7 +35,7 @@ template <class T, class G>
 /// x, y        (..., width), or flat; y may be x where no backward follows
 /// gain, bias  (width)
 /// mean, rstd  one per row, kept for the backward, in accumulate_t of x's element
-template <detail::row_executor Executor, tensor_like X, tensor_like Gain, tensor_like Bias, tensor_like Y,
+template <executor Executor, tensor_like X, tensor_like Gain, tensor_like Bias, tensor_like Y,
           tensor_like Mean, tensor_like Rstd>
 void layer_norm(const Executor& on, const mask_view& mask, const X& x, const Gain& gain, const Bias& bias, Y&& y,
                 Mean&& mean, Rstd&& rstd, double eps = 1e-5) {
@@ -56,7 +56,7 @@ void layer_norm(const Executor& on, const mask_view& mask, const X& x, const Gai
 }
 
 /// Gradient of layer_norm in x, added to dx if `accumulate`; see layer_norm_backward.
-template <detail::row_executor Executor, tensor_like X, tensor_like Gain, tensor_like Mean, tensor_like Rstd,
+template <executor Executor, tensor_like X, tensor_like Gain, tensor_like Mean, tensor_like Rstd,
           tensor_like Dy, tensor_like Dx>
 void layer_norm_gradient(const Executor& on, const mask_view& mask, const X& x, const Gain& gain, const Mean& mean,
                          const Rstd& rstd, const Dy& dy, Dx&& dx, bool accumulate = false) {
@@ -82,7 +82,7 @@ void layer_norm_gradient(const Executor& on, const mask_view& mask, const X& x, 
 /// Gradients of a LayerNorm's gain and bias, added to dgain and dbias in an order no thread count changes.
 ///
 /// workspace  at least norm_workspace(rows, width) elements, overwritten
-template <detail::row_executor Executor, tensor_like X, tensor_like Mean, tensor_like Rstd, tensor_like Dy,
+template <executor Executor, tensor_like X, tensor_like Mean, tensor_like Rstd, tensor_like Dy,
           tensor_like Dgain, tensor_like Dbias, tensor_like Workspace>
 void layer_norm_parameter_gradient(const Executor& on, const mask_view& mask, const X& x, const Mean& mean,
                                    const Rstd& rstd, const Dy& dy, Dgain&& dgain, Dbias&& dbias,
@@ -112,7 +112,7 @@ void layer_norm_parameter_gradient(const Executor& on, const mask_view& mask, co
 }
 
 /// RMSNorm with masked statistics and output; arguments as layer_norm.
-template <detail::row_executor Executor, tensor_like X, tensor_like Gain, tensor_like Y, tensor_like Rstd>
+template <executor Executor, tensor_like X, tensor_like Gain, tensor_like Y, tensor_like Rstd>
 void rms_norm(const Executor& on, const mask_view& mask, const X& x, const Gain& gain, Y&& y, Rstd&& rstd,
               double eps = 1e-5) {
   const auto in = view_of(x);
@@ -127,7 +127,7 @@ void rms_norm(const Executor& on, const mask_view& mask, const X& x, const Gain&
 }
 
 /// Gradient of rms_norm in x, added to dx if `accumulate`.
-template <detail::row_executor Executor, tensor_like X, tensor_like Gain, tensor_like Rstd, tensor_like Dy,
+template <executor Executor, tensor_like X, tensor_like Gain, tensor_like Rstd, tensor_like Dy,
           tensor_like Dx>
 void rms_norm_gradient(const Executor& on, const mask_view& mask, const X& x, const Gain& gain, const Rstd& rstd,
                        const Dy& dy, Dx&& dx, bool accumulate = false) {
@@ -146,7 +146,7 @@ void rms_norm_gradient(const Executor& on, const mask_view& mask, const X& x, co
 }
 
 /// Gradient of an RMSNorm's gain, added to dgain; workspace as for layer_norm_parameter_gradient, half of it is used.
-template <detail::row_executor Executor, tensor_like X, tensor_like Rstd, tensor_like Dy, tensor_like Dgain,
+template <executor Executor, tensor_like X, tensor_like Rstd, tensor_like Dy, tensor_like Dgain,
           tensor_like Workspace>
 void rms_norm_parameter_gradient(const Executor& on, const mask_view& mask, const X& x, const Rstd& rstd, const Dy& dy,
                                  Dgain&& dgain, Workspace&& workspace) {

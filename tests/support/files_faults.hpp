@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdio>
+#include <string>
 #include <string_view>
 
 #include <fcntl.h>
@@ -24,15 +25,18 @@ struct state {
   int error = 0;          // errno of a failing call
   long calls = 0;         // since arm()
   std::string_view hit{}; // name of the call that failed
+  std::string sequence{}; // names of all calls
 };
 inline state now{};
 
-inline void arm(action what, long at = 0, int error = 0) { now = {true, what, at, error, 0, {}}; }
+inline void arm(action what, long at = 0, int error = 0) { now = {true, what, at, error, 0, {}, {}}; }
 inline void disarm() { now.armed = false; }
 
 // Whether this call is the one; a killing one doesn't return.
 inline bool strikes(std::string_view name) {
-  if (!now.armed || ++now.calls != now.at || now.what == action::count) { return false; }
+  if (!now.armed) { return false; }
+  now.sequence += (now.sequence.empty() ? "" : " ") + std::string{name};
+  if (++now.calls != now.at || now.what == action::count) { return false; }
   now.hit = name;
   if (now.what == action::kill) { ::raise(SIGKILL); }
   errno = now.error;

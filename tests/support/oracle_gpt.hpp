@@ -122,7 +122,7 @@ inline result forward(const reference::config& c, const reference::tensor_set<do
     for (index t = 0; t < tokens; ++t) {
       for (index i = 0; i < c.hidden; ++i) {
         x[static_cast<std::size_t>(t)][static_cast<std::size_t>(i)] =
-          wte(inputs[begin + static_cast<std::size_t>(t)], i) + wpe(t, i);
+            wte(inputs[begin + static_cast<std::size_t>(t)], i) + wpe(t, i);
       }
     }
     for (index l = 0; l < c.layers; ++l) {

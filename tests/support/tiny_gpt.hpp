@@ -2,11 +2,11 @@
 #pragma once
 
 #include "transformer/config.hpp"
-
 #include "transformer/model.hpp"
 
 #include <msg/random.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -118,10 +118,31 @@ tensor_set<T> grown(const config& from, const config& to, const tensor_set<T>& o
       t.data[i] = static_cast<T>(deviation * msg::random_normal(stream, i));
     }
   }
-  for_each_old(from, to, layers, [&](std::size_t p, std::size_t i, std::size_t j) {
-    set.tensors[p].data[j] = old.tensors[p].data[i];
-  });
+  for_each_old(from, to, layers,
+               [&](std::size_t p, std::size_t i, std::size_t j) { set.tensors[p].data[j] = old.tensors[p].data[i]; });
   return set;
+}
+
+/// What one batch gives.
+template <class T>
+struct outcome {
+  double loss;
+  std::vector<T> logits;
+  tensor_set<T> gradients;
+};
+
+/// Forward and backward on random text; one target is padding.
+template <class T>
+outcome<T> run(const config& c, index batch, index tokens, const tensor_set<T>& parameters,
+               const reference::masks& masks = {}) {
+  reference::gpt<T> model(c, batch, tokens);
+  const auto inputs = random_tokens(c, model.rows(), 1);
+  auto targets = random_tokens(c, model.rows(), 2);
+  targets[1] = -1;
+  outcome<T> o{model.forward(parameters, inputs, targets, masks), {}, parameters.like()};
+  o.logits.assign(model.logits().begin(), model.logits().end());
+  model.backward(parameters, o.gradients);
+  return o;
 }
 
 } // namespace tiny

@@ -51,34 +51,29 @@ struct tiny_masks {
 template <class Number>
 class tiny_model {
 public:
-  tiny_model(const msg::schema& s, const std::vector<Number>& numbers) : s_(s), numbers_(numbers) {}
+  tiny_model(const msg::schema& s, const std::vector<Number>& numbers)
+      : numbers_(numbers), token_(s, "token"), position_(s, "position"), gain_(s, "gain"), shift_(s, "shift"),
+        value_(s, "value"), join_(s, "join"), up_(s, "up"), up_bias_(s, "up_bias"), down_(s, "down"),
+        down_bias_(s, "down_bias"), last_gain_(s, "last_gain"), last_shift_(s, "last_shift"),
+        layers_(s.axis_at("layers").size) {}
 
   [[nodiscard]] std::vector<Number> logits(index token, index position, const tiny_masks& masks) const {
-    const index width = s_.axis_at("hidden").size;
-    std::vector<Number> x;
-    for (index j = 0; j < width; ++j) { x.push_back(at("token", {token, j}) + at("position", {position, j})); }
-    for (index l = 0; l < s_.axis_at("layers").size; ++l) {
-      const std::vector<Number> n = norm(x, row("gain", l), row("shift", l), masks.hidden);
-      std::vector<Number> v = product("value", l, n);
+    std::vector<Number> x = row(token_, token);
+    add(x, row(position_, position));
+    for (index l = 0; l < layers_; ++l) {
+      const std::vector<Number> n = norm(x, row(gain_, l), row(shift_, l), masks.hidden);
+      std::vector<Number> v = product(value_, l, n);
       for (std::size_t i = 0; i < v.size(); ++i) { v[i] = times(masks.heads, i / 2, v[i] * tanh_of(v[i])); }
-      std::vector<Number> h = product("up", l, n);
-      for (std::size_t i = 0; i < h.size(); ++i) {
-        h[i] = times(masks.ffn, i, tanh_of(h[i] + at("up_bias", {l, static_cast<index>(i)})));
-      }
-      const std::vector<Number> a = product("join", l, v), b = product("down", l, h);
-      for (std::size_t j = 0; j < x.size(); ++j) {
-        const Number branch = a[j] + b[j] + at("down_bias", {l, static_cast<index>(j)});
-        x[j] = x[j] + times(masks.layers, static_cast<std::size_t>(l), branch);
-      }
+      std::vector<Number> h = product(up_, l, n);
+      add(h, row(up_bias_, l));
+      for (std::size_t i = 0; i < h.size(); ++i) { h[i] = times(masks.ffn, i, tanh_of(h[i])); }
+      std::vector<Number> branch = product(join_, l, v);
+      add(branch, product(down_, l, h));
+      add(branch, row(down_bias_, l));
+      for (Number& number : branch) { number = times(masks.layers, static_cast<std::size_t>(l), number); }
+      add(x, branch);
     }
-    const std::vector<Number> n = norm(x, row("last_gain", 0), row("last_shift", 0), masks.hidden);
-    std::vector<Number> result;
-    for (index t = 0; t < s_.axis_at("vocab").size; ++t) {
-      Number sum = 0;
-      for (index j = 0; j < width; ++j) { sum = sum + at("token", {t, j}) * n[static_cast<std::size_t>(j)]; }
-      result.push_back(sum);
-    }
-    return result;
+    return product(token_, 0, norm(x, row(last_gain_, 0), row(last_shift_, 0), masks.hidden));
   }
 
   /// -log softmax(logits)[target], fresh tokens weighted by their mask.
@@ -92,28 +87,32 @@ public:
   }
 
 private:
-  [[nodiscard]] const Number& at(const char* name, const std::vector<index>& where) const {
-    const std::vector<index> shape = s_.at(name).shape();
-    index flat = 0;
-    for (std::size_t d = 0; d < shape.size(); ++d) { flat = flat * shape[d] + where[d]; }
-    return numbers_[static_cast<std::size_t>(s_.offset(name) + flat)];
-  }
-  /// Row l of a stacked vector, or the vector.
-  [[nodiscard]] std::vector<Number> row(const char* name, index l) const {
-    const index width = s_.at(name).shape().back();
-    const auto first = numbers_.begin() + s_.offset(name) + l * width;
-    return {first, first + width};
+  /// Where a parameter lies: matrices (or rows) of `columns`, one per layer.
+  struct part {
+    part(const msg::schema& s, const char* name) : offset(s.offset(name)), columns(s.at(name).shape().back()) {
+      const std::vector<index> shape = s.at(name).shape();
+      rows = shape.size() < 2 ? 1 : shape[shape.size() - 2];
+    }
+    index offset = 0, rows = 0, columns = 0;
+  };
+
+  [[nodiscard]] std::vector<Number> row(const part& of, index i) const {
+    const auto first = numbers_.begin() + of.offset + i * of.columns;
+    return {first, first + of.columns};
   }
   /// y = W[l] x, summed in order.
-  [[nodiscard]] std::vector<Number> product(const char* name, index l, const std::vector<Number>& x) const {
-    const std::vector<index> shape = s_.at(name).shape();
+  [[nodiscard]] std::vector<Number> product(const part& of, index l, const std::vector<Number>& x) const {
     std::vector<Number> y;
-    for (index i = 0; i < shape[1]; ++i) {
+    auto w = numbers_.begin() + of.offset + l * of.rows * of.columns;
+    for (index i = 0; i < of.rows; ++i) {
       Number sum = 0;
-      for (index j = 0; j < shape[2]; ++j) { sum = sum + at(name, {l, i, j}) * x[static_cast<std::size_t>(j)]; }
+      for (const Number& number : x) { sum = sum + *w++ * number; }
       y.push_back(sum);
     }
     return y;
+  }
+  static void add(std::vector<Number>& x, const std::vector<Number>& y) {
+    for (std::size_t j = 0; j < x.size(); ++j) { x[j] = x[j] + y[j]; }
   }
   [[nodiscard]] static Number times(const std::vector<float>& mask, std::size_t unit, const Number& x) {
     if (mask.empty()) { return x; }
@@ -140,8 +139,9 @@ private:
     return y;
   }
 
-  const msg::schema& s_;
   const std::vector<Number>& numbers_;
+  part token_, position_, gain_, shift_, value_, join_, up_, up_bias_, down_, down_bias_, last_gain_, last_shift_;
+  index layers_;
 };
 
 /// Logits of every token at every position of the old model, one after another; only those of old tokens.

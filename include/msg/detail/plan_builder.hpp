@@ -193,7 +193,10 @@ private:
 
   static std::string positions_text(const std::vector<index>& positions) {
     std::string text = std::to_string(positions.size()) + " positions:";
-    for (std::size_t j = 0; j < positions.size() && j < 32; ++j) { text += " " + std::to_string(positions[j]); }
+    for (std::size_t j = 0; j < positions.size() && j < 32; ++j) {
+      text += ' ';
+      text += std::to_string(positions[j]);
+    }
     return text + (positions.size() > 32 ? " ..." : "");
   }
 
