@@ -19,7 +19,7 @@
 int main() {
   using reference::index;
   const reference::config sizes{
-    .vocab = 256, .positions = 128, .hidden = 256, .ffn = 1024, .heads = 4, .head_dim = 64, .layers = 4};
+      .vocab = 256, .positions = 128, .hidden = 256, .ffn = 1024, .heads = 4, .head_dim = 64, .layers = 4};
   constexpr index batch = 16;
   constexpr index tokens = 128;
   const int threads = reference::set_threads(0);
@@ -53,7 +53,8 @@ int main() {
     for (int i = std::stoi(line); i > 0; --i) {
       const auto begin = std::chrono::steady_clock::now();
       train_step();
-      times += fmt::format("{:.3f} ", std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+      times += fmt::format("{:.3f} ",
+                           std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
     }
     fmt::print("{}\n", times);
     std::fflush(stdout);

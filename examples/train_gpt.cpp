@@ -83,11 +83,7 @@ int main(int count, char** arguments) {
     return train(count, arguments);
   } catch (const reference::input_error& failure) {
     return fail(2, failure.what());
-  } catch (const msg::error& failure) {
-    return fail(2, one_line(failure.what()));
-  } catch (const std::bad_alloc&) {
+  } catch (const msg::error& failure) { return fail(2, one_line(failure.what())); } catch (const std::bad_alloc&) {
     return fail(1, "out of memory");
-  } catch (const std::exception& failure) {
-    return fail(1, failure.what());
-  }
+  } catch (const std::exception& failure) { return fail(1, failure.what()); }
 }

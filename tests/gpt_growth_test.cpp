@@ -19,11 +19,9 @@ using reference::config;
 using support::batch;
 using support::run;
 
-constexpr config small{
-  .vocab = 13, .positions = 7, .hidden = 10, .ffn = 18, .heads = 2, .head_dim = 6, .layers = 2};
+constexpr config small{.vocab = 13, .positions = 7, .hidden = 10, .ffn = 18, .heads = 2, .head_dim = 6, .layers = 2};
 // Contractions longer and shorter than a GEMM chunk of 256, before and after.
-constexpr config wide{
-  .vocab = 50, .positions = 20, .hidden = 72, .ffn = 300, .heads = 3, .head_dim = 24, .layers = 2};
+constexpr config wide{.vocab = 50, .positions = 20, .hidden = 72, .ffn = 300, .heads = 3, .head_dim = 24, .layers = 2};
 
 constexpr index born = support::trained_steps; // the growth's step
 
@@ -146,14 +144,14 @@ TEMPLATE_TEST_CASE("growths one after another, ramps overlapping, each keep the 
   reference::model_state<T> state = support::trained<T>(small, data);
   index step = born;
   const msg::mask gentle{.fresh = msg::fresh_values::all(msg::init::normal(0.3))};
-  const std::vector<std::pair<std::string, index>> growths{{"ffn", 23}, {"hidden", 13}, {"heads", 3}, {"ffn", 31},
+  const std::vector<std::pair<std::string, index>> growths{{"ffn", 23},   {"hidden", 13}, {"heads", 3}, {"ffn", 31},
                                                            {"layers", 3}, {"hidden", 14}, {"layers", 5}};
   for (const auto& [axis, size] : growths) {
     CAPTURE(axis, size, step);
     const support::result<T> before = run(state, data, step);
     const msg::schema schema = reference::schema_of(state.sizes);
-    const msg::plan plan{schema, {schema.axis_at(axis).grow_to(size)}, gentle,
-                         {.seed = static_cast<std::uint64_t>(step)}};
+    const msg::plan plan{
+        schema, {schema.axis_at(axis).grow_to(size)}, gentle, {.seed = static_cast<std::uint64_t>(step)}};
     reference::grow(state, plan, step, msg::linear_ramp{12});
     const support::result<T> after = run(state, data, step);
     // A ramp under way scales by c, so the order of sums may change where hidden grows twice; bits hold otherwise.
@@ -193,7 +191,9 @@ TEST_CASE("fresh gradients grow like the product of the ramping masks on their p
         rest /= shape[d];
         fresh += (plan[name].dims[d].flags[j] & msg::detail::newborn) != 0 ? 1 : 0;
       }
-      if (fresh == least_axes) { squares += gradient[static_cast<std::size_t>(element)] * gradient[static_cast<std::size_t>(element)]; }
+      if (fresh == least_axes) {
+        squares += gradient[static_cast<std::size_t>(element)] * gradient[static_cast<std::size_t>(element)];
+      }
     }
     return std::sqrt(squares);
   };
@@ -206,17 +206,17 @@ TEST_CASE("fresh gradients grow like the product of the ramping masks on their p
   const msg::mask gentle{}; // as small as old weights: c times fresh values must not rule the norms' statistics
   const auto append = msg::placement::append();
   const std::vector<expectation> expected{
-    {{"ffn", {{"ffn", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 1, 1},
-    {{"ffn", {{"ffn", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 1, 1},
-    {{"heads", {{"heads", 8}}, append, gentle}, "h.*.attn.c_attn.weight", 1, 1},
-    {{"heads", {{"heads", 8}}, append, gentle}, "h.*.attn.c_proj.weight", 1, 1},
-    {{"hidden", {{"hidden", 8}}, append, gentle}, "wte.weight", 1, 1},
-    {{"hidden", {{"hidden", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 1, 1},
-    {{"layers", {{"layers", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 1, 1},
-    {{"two", {{"hidden", 8}, {"ffn", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 2, 2},
-    {{"two", {{"hidden", 8}, {"ffn", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 2, 2},
-    {{"three", {{"hidden", 8}, {"ffn", 8}, {"layers", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 3, 3},
-    {{"three", {{"hidden", 8}, {"heads", 8}, {"layers", 8}}, append, gentle}, "h.*.attn.c_proj.weight", 3, 3}};
+      {{"ffn", {{"ffn", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 1, 1},
+      {{"ffn", {{"ffn", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 1, 1},
+      {{"heads", {{"heads", 8}}, append, gentle}, "h.*.attn.c_attn.weight", 1, 1},
+      {{"heads", {{"heads", 8}}, append, gentle}, "h.*.attn.c_proj.weight", 1, 1},
+      {{"hidden", {{"hidden", 8}}, append, gentle}, "wte.weight", 1, 1},
+      {{"hidden", {{"hidden", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 1, 1},
+      {{"layers", {{"layers", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 1, 1},
+      {{"two", {{"hidden", 8}, {"ffn", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 2, 2},
+      {{"two", {{"hidden", 8}, {"ffn", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 2, 2},
+      {{"three", {{"hidden", 8}, {"ffn", 8}, {"layers", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 3, 3},
+      {{"three", {{"hidden", 8}, {"heads", 8}, {"layers", 8}}, append, gentle}, "h.*.attn.c_proj.weight", 3, 3}};
   for (const expectation& e : expected) {
     CAPTURE(e.growth.name, e.parameter, e.fresh_axes);
     const double a = norm_at(e.growth, e.parameter, e.fresh_axes, 1e-3);

@@ -9,4 +9,5 @@ set -euo pipefail
 preset=${MSG_PRESET:-release}
 need_to_build catch2
 build "$preset"
-exec ctest --test-dir "$root/build/$preset" --output-on-failure --no-tests=error --parallel "$jobs" "$@"
+cd -- "$root"
+exec ctest --preset "$preset" --parallel "$jobs" "$@"

@@ -56,9 +56,9 @@ public:
   /// A new run of 24 small steps into RUN.
   [[nodiscard]] outcome train_new(const std::string& run, std::vector<std::string> more = {},
                                   const support::conditions& during = {}) const {
-    std::vector<std::string> arguments{"--data", "text",   "--schedule", "grow.json", "--steps",   "24",
-                                       "--seq",  "16",     "--batch",    "4",         "--out",     run,
-                                       "--threads", "2",   "--log-every", "1",        "--eval-every", "8"};
+    std::vector<std::string> arguments{"--data",    "text", "--schedule",  "grow.json", "--steps",      "24",
+                                       "--seq",     "16",   "--batch",     "4",         "--out",        run,
+                                       "--threads", "2",    "--log-every", "1",         "--eval-every", "8"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return train(arguments, during);
   }
@@ -175,13 +175,14 @@ TEST_CASE("the same command gives the same bits", "[trainer]") {
 
 TEST_CASE("--schedule none trains the final sizes from the start", "[trainer]") {
   const workplace place;
-  const outcome done = place.train_new("run", {"--schedule", "none", "--hidden", "16", "--ffn", "20", "--heads", "2",
-                                               "--layers", "2"});
+  const outcome done =
+      place.train_new("run", {"--schedule", "none", "--hidden", "16", "--ffn", "20", "--heads", "2", "--layers", "2"});
   INFO(done.error);
   REQUIRE(done.code == 0);
   const std::vector<json> records = place.metrics("run");
   CHECK(of_event(records, "growth").empty());
-  CHECK(of_event(records, "step").front().at("dims") == json({{"hidden", 16}, {"ffn", 20}, {"heads", 2}, {"layers", 2}}));
+  CHECK(of_event(records, "step").front().at("dims") ==
+        json({{"hidden", 16}, {"ffn", 20}, {"heads", 2}, {"layers", 2}}));
 }
 
 TEST_CASE("the stack rule changes the loss at a growth, and says so", "[trainer]") {
@@ -234,8 +235,8 @@ TEST_CASE("a resume at every step of two ramps ends with the same bits", "[train
   REQUIRE(place.train_new("steps", {"--save-every", "1", "--max-seconds", "1e-9"}).code == 0); // saves, and stops
   // Each resume is allowed one more step: a time limit that the first step of the resumed run passes.
   for (int step = 0; step < 24; ++step) {
-    const json state = json::parse(read_bytes(place / ("steps/" + read_bytes(place / "steps/latest").substr(0, 13) +
-                                                       "/trainer_state.json")));
+    const json state = json::parse(
+        read_bytes(place / ("steps/" + read_bytes(place / "steps/latest").substr(0, 13) + "/trainer_state.json")));
     const double limit = state.at("seconds").get<double>() + 1e-9;
     const outcome next = place.train({"--resume", "steps", "--max-seconds", json(limit).dump()});
     INFO(next.error);
@@ -278,7 +279,8 @@ TEST_CASE("a full disk ends the run with 1, one line, and the last checkpoint us
 
 TEST_CASE("a loss that is not finite ends the run with 1, and the last checkpoint is intact", "[trainer]") {
   const workplace place;
-  const outcome diverged = place.train_new("run", {"--lr", "1e30", "--clip", "0", "--save-every", "1", "--warmup", "0"});
+  const outcome diverged =
+      place.train_new("run", {"--lr", "1e30", "--clip", "0", "--save-every", "1", "--warmup", "0"});
   CHECK(diverged.code == 1);
   CHECK(one_line(diverged.error));
   CHECK(diverged.error.find("not finite") != std::string::npos);
@@ -295,19 +297,18 @@ TEST_CASE("bad input is one line on stderr and exit code 2, and nothing is writt
                                           "stages": [{"at": {"step": 3}, "grows": {"ffn": 16}}]})");
   write_bytes(place / "shrinks.json", R"({"version": 1, "start": {"hidden": 8, "ffn": 8, "heads": 1, "layers": 1},
                                           "stages": [{"at": {"step": 3}, "grow": {"ffn": 4}}]})");
-  const std::vector<wrong> all{
-    {{"--no-such-option"}, "--no-such-option"},
-    {{"--steps", "many"}, "--steps"},
-    {{"--steps", "0"}, "--steps expected at least 1, found 0"},
-    {{"--schedule", "broken.json"}, "broken.json: not valid JSON"},
-    {{"--schedule", "unknown.json"}, "unknown key 'grows'"},
-    {{"--schedule", "shrinks.json"}, "ffn"},
-    {{"--schedule", "nowhere.json"}, "nowhere.json"},
-    {{"--data", "nowhere"}, "nowhere"},
-    {{"--hidden", "17"}, "--hidden expected 16, found 17"},
-    {{"--device", "cuda"}, "--device expected cpu"},
-    {{"--arch", "mamba"}, "--arch expected gpt2"},
-    {{"--resume", "nowhere"}, "nowhere: expected a run directory"}};
+  const std::vector<wrong> all{{{"--no-such-option"}, "--no-such-option"},
+                               {{"--steps", "many"}, "--steps"},
+                               {{"--steps", "0"}, "--steps expected at least 1, found 0"},
+                               {{"--schedule", "broken.json"}, "broken.json: not valid JSON"},
+                               {{"--schedule", "unknown.json"}, "unknown key 'grows'"},
+                               {{"--schedule", "shrinks.json"}, "ffn"},
+                               {{"--schedule", "nowhere.json"}, "nowhere.json"},
+                               {{"--data", "nowhere"}, "nowhere"},
+                               {{"--hidden", "17"}, "--hidden expected 16, found 17"},
+                               {{"--device", "cuda"}, "--device expected cpu"},
+                               {{"--arch", "mamba"}, "--arch expected gpt2"},
+                               {{"--resume", "nowhere"}, "nowhere: expected a run directory"}};
   for (const wrong& w : all) {
     CAPTURE(w.says);
     const outcome refused = place.train_new("run", w.arguments);

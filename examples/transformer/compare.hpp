@@ -50,17 +50,17 @@ inline run_outcome train_without_growth(const run_setup& grown, const trainer& r
   input.title = "GPT pre-training, byte level";
   input.run = records_of(setup.directory);
   if (compared) { input.other = records_of(setup.directory / compare_folder); }
-  input.settings = {{"data", o.data},
-                    {"schedule", setup.grows ? (o.schedule.empty() ? "gpt-all-dimensions.json (default)" : o.schedule)
-                                             : "none"},
-                    {"sizes", sizes_text(setup.start) + (setup.grows ? " → " + sizes_text(setup.end) : "")},
-                    {"head width", std::to_string(setup.end.head_dim)},
-                    {"sequence, batch, accumulation", fmt::format("{}, {}, {}", o.seq, o.batch, o.accumulate)},
-                    {"peak learning rate", fmt::format("{}", setup.timeline.lr.peak)},
-                    {"weight decay, clipping", fmt::format("{}, {}", o.weight_decay, o.clip)},
-                    {"seed", std::to_string(o.seed)},
-                    {"machine", fmt::format("{} threads, {}, {}", setup.threads, setup.isa, gemm_backend_name())},
-                    {"run", setup.directory.string()}};
+  input.settings = {
+      {"data", o.data},
+      {"schedule", setup.grows ? (o.schedule.empty() ? "gpt-all-dimensions.json (default)" : o.schedule) : "none"},
+      {"sizes", sizes_text(setup.start) + (setup.grows ? " → " + sizes_text(setup.end) : "")},
+      {"head width", std::to_string(setup.end.head_dim)},
+      {"sequence, batch, accumulation", fmt::format("{}, {}, {}", o.seq, o.batch, o.accumulate)},
+      {"peak learning rate", fmt::format("{}", setup.timeline.lr.peak)},
+      {"weight decay, clipping", fmt::format("{}, {}", o.weight_decay, o.clip)},
+      {"seed", std::to_string(o.seed)},
+      {"machine", fmt::format("{} threads, {}, {}", setup.threads, setup.isa, gemm_backend_name())},
+      {"run", setup.directory.string()}};
   return input;
 }
 

@@ -56,7 +56,9 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
 [[nodiscard]] inline msg::rule rule_of_stage(const msg::stage& stage, std::string_view axis) {
   const std::string& name = msg::rule_of(stage, axis);
   if (name == "stack") { return msg::stack{}; }
-  if (name != "mask") { throw input_error("rule '" + name + "' of axis '" + std::string{axis} + "' is none of mask, stack"); }
+  if (name != "mask") {
+    throw input_error("rule '" + name + "' of axis '" + std::string{axis} + "' is none of mask, stack");
+  }
   msg::mask rule;
   rule.layers = stage.layers == msg::layer_source::fresh ? msg::mask::start::fresh : msg::mask::start::copy;
   switch (stage.fresh.kind) {
@@ -77,8 +79,9 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
     if (known != nullptr && known->size == size) { continue; }
     msg::placement where;
     if (stage.placement == "prepend") { where = msg::placement::prepend(); }
-    const bool interleaved = axis == "layers" ? stage.layers == msg::layer_source::interleave || stage.placement == "interleave"
-                                              : stage.placement == "interleave";
+    const bool interleaved = axis == "layers"
+                                 ? stage.layers == msg::layer_source::interleave || stage.placement == "interleave"
+                                 : stage.placement == "interleave";
     if (interleaved) { where = msg::placement::interleave(); }
     requests.push_back({axis, size, {.rule = rule_of_stage(stage, axis), .placement = where}});
   }

@@ -103,9 +103,8 @@ void visit_options(options& o, const Visit& visit) {
 /// The options as the checkpoint keeps them.
 [[nodiscard]] inline json options_json(options o) {
   json result = json::object();
-  visit_options(o, [&](option_group, const char* name, const auto& value, on_resume, const char*) {
-    result[name] = value;
-  });
+  visit_options(
+      o, [&](option_group, const char* name, const auto& value, on_resume, const char*) { result[name] = value; });
   return result;
 }
 
@@ -206,7 +205,7 @@ struct parsed_options {
       added->multi_option_policy(CLI::MultiOptionPolicy::TakeLast); // scripts give defaults before what a user adds
       added->type_name(std::is_same_v<std::remove_reference_t<decltype(value)>, std::string> ? "NAME"
                        : std::is_same_v<std::remove_reference_t<decltype(value)>, double>    ? "X"
-                                                                                            : "N");
+                                                                                             : "N");
     }
     added->group(std::string{option_group_names[static_cast<std::size_t>(group)]});
     by_name[name] = added;

@@ -30,10 +30,10 @@ namespace reference {
 /// What a run is made of, decided before the first step.
 struct run_setup {
   options settings;
-  msg::schedule timeline;  // no stages: trains the start sizes
-  bool grows = true;       // a schedule was given
-  config start;            // sizes at step 0
-  config end;              // sizes after the last stage
+  msg::schedule timeline; // no stages: trains the start sizes
+  bool grows = true;      // a schedule was given
+  config start;           // sizes at step 0
+  config end;             // sizes after the last stage
   std::filesystem::path directory;
   std::string isa;
   int threads = 1;
@@ -80,9 +80,7 @@ namespace detail {
   return given;
 }
 
-[[nodiscard]] inline msg::run_extent extent_of(const options& o) {
-  return {o.steps, o.batch * o.seq * o.accumulate};
-}
+[[nodiscard]] inline msg::run_extent extent_of(const options& o) { return {o.steps, o.batch * o.seq * o.accumulate}; }
 
 /// The schedule of a new run. `none` keeps the default schedule's learning rate and final sizes, without its stages.
 [[nodiscard]] inline msg::schedule new_timeline(const options& o) {
@@ -156,9 +154,7 @@ inline void check_stages(const run_setup& setup, const std::string& source) {
     before = steps[s];
     try {
       sizes = sizes_after(sizes, plan_of_stage(sizes, setup.timeline.stages[s], 0));
-    } catch (const msg::error& failure) {
-      throw input_error(where + ": " + one_line(failure.what()));
-    }
+    } catch (const msg::error& failure) { throw input_error(where + ": " + one_line(failure.what())); }
   }
 }
 
@@ -181,8 +177,8 @@ inline void warn_of_other_machine(run_request& request) {
   const trainer_state& saved = request.documents.state;
   const auto compare = [&](std::string_view what, const std::string& before, const std::string& now) {
     if (before != now) {
-      request.warnings.push_back(fmt::format("{} was {} and is now {}: the run goes on, but not to the same bits", what,
-                                             before, now));
+      request.warnings.push_back(
+          fmt::format("{} was {} and is now {}: the run goes on, but not to the same bits", what, before, now));
     }
   };
   compare("the number of threads", std::to_string(saved.threads), std::to_string(request.setup.threads));
@@ -278,8 +274,8 @@ inline void open_run_directory(const run_request& request) {
   const msg::run_extent extent = detail::extent_of(o);
   const auto cost = [&](const msg::named_sizes& sizes) { return training_flops_per_token(sizes_at(sizes), o.seq); };
   const std::vector<msg::stage_cost> costs = msg::stage_costs(setup.timeline, extent, cost);
-  const double whole = training_flops_per_token(setup.end, o.seq) *
-                       static_cast<double>(extent.steps * extent.tokens_per_step);
+  const double whole =
+      training_flops_per_token(setup.end, o.seq) * static_cast<double>(extent.steps * extent.tokens_per_step);
   std::string text = fmt::format("{:>5}  {:>8} {:>8}  {:<22} {:>10} {:>9} {:>9}\n", "stage", "step", "steps", "sizes",
                                  "parameters", "rel. cost", "FLOPs");
   for (std::size_t s = 0; s < costs.size(); ++s) {

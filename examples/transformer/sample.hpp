@@ -29,7 +29,7 @@ template <class T>
     std::fill(context.begin(), context.end(), 0); // what stands behind the last byte cannot be seen: causal
     for (index t = 0; t < length; ++t) {
       context[static_cast<std::size_t>(t)] =
-        static_cast<unsigned char>(text[text.size() - static_cast<std::size_t>(length - t)]);
+          static_cast<unsigned char>(text[text.size() - static_cast<std::size_t>(length - t)]);
     }
     (void)model.forward(state.values, context, {}, masks.view());
     const auto logits = model.logits().subspan(static_cast<std::size_t>((length - 1) * state.sizes.vocab),
@@ -37,7 +37,9 @@ template <class T>
     const T greatest = *std::max_element(logits.begin(), logits.end());
     std::vector<double> sums;
     double sum = 0;
-    for (const T logit : logits) { sums.push_back(sum += std::exp(static_cast<double>(logit - greatest) / temperature)); }
+    for (const T logit : logits) {
+      sums.push_back(sum += std::exp(static_cast<double>(logit - greatest) / temperature));
+    }
     const double drawn = msg::random_uniform(stream, static_cast<std::uint64_t>(made)) * sum;
     const auto byte = std::upper_bound(sums.begin(), sums.end() - 1, drawn) - sums.begin();
     text += static_cast<char>(byte);

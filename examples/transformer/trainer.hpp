@@ -34,19 +34,17 @@ public:
   /// The data must outlive the trainer.
   trainer(run_setup setup, const text_data& data, printer& terminal)
       : setup_(std::move(setup)), data_(data), terminal_(terminal),
-        state_(initial_state<float>(setup_.start, setup_.settings.seed)),
-        metrics_(setup_.directory / "metrics.jsonl") {
+        state_(initial_state<float>(setup_.start, setup_.settings.seed)), metrics_(setup_.directory / "metrics.jsonl") {
     prepare();
   }
   /// Continues from a checkpoint folder.
   trainer(run_setup setup, const text_data& data, printer& terminal, const std::filesystem::path& checkpoint,
           const checkpoint_documents& documents)
-      : setup_(std::move(setup)), data_(data), terminal_(terminal),
-        state_(load(checkpoint, documents)),
+      : setup_(std::move(setup)), data_(data), terminal_(terminal), state_(load(checkpoint, documents)),
         metrics_(setup_.directory / "metrics.jsonl", documents.state.metrics_bytes), step_(documents.state.step),
         tokens_(documents.state.tokens), flops_(documents.state.flops), seconds_(documents.state.seconds),
-        next_stage_(static_cast<std::size_t>(documents.state.next_stage)),
-        position_{documents.state.epoch, documents.state.position} {
+        next_stage_(static_cast<std::size_t>(documents.state.next_stage)), position_{documents.state.epoch,
+                                                                                     documents.state.position} {
     prepare();
   }
 
@@ -110,7 +108,9 @@ private:
       from = to;
       if (stage < stage_steps_.size()) {
         for (const auto& [axis, size] : grown_axes) {
-          if (const index grown = msg::size_of(setup_.timeline.stages[stage].grow, axis); grown > 0) { sizes.*size = grown; }
+          if (const index grown = msg::size_of(setup_.timeline.stages[stage].grow, axis); grown > 0) {
+            sizes.*size = grown;
+          }
         }
       }
     }
@@ -131,15 +131,13 @@ private:
     if (!ages_.empty() && !ramping && !ages_moving_) { return; }
     ages_.clear();
     const msg::schema schema = schema_of(state_.sizes);
-    for (const msg::parameter& p : schema.parameters()) {
-      ages_.push_back(state_.growth.ages(p, step_));
-    }
+    for (const msg::parameter& p : schema.parameters()) { ages_.push_back(state_.growth.ages(p, step_)); }
     ages_moving_ = ramping;
   }
 
   [[nodiscard]] double learning_rate() const {
     const std::vector<msg::rate_event> events =
-      msg::rate_events(setup_.timeline, std::span<const index>(stage_steps_).first(next_stage_));
+        msg::rate_events(setup_.timeline, std::span<const index>(stage_steps_).first(next_stage_));
     return msg::learning_rate_at(setup_.timeline.lr, step_, setup_.settings.steps, events);
   }
 
@@ -171,13 +169,12 @@ private:
     const msg::adamw adamw{.beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay};
     const msg::schema schema = schema_of(state_.sizes);
     for (std::size_t p = 0; p < ages_.size(); ++p) {
-      msg::update(adamw,
-                  msg::update_step{.lr = lr_,
-                                   .step = step_,
-                                   .gradient_scale = scale,
-                                   .decay = msg::decays(schema.parameters()[p].what)},
-                  ages_[p], state_.values.tensors[p], std::as_const(gradients_.tensors[p]),
-                  state_.moment1.tensors[p], state_.moment2.tensors[p]);
+      msg::update(
+          adamw,
+          msg::update_step{
+              .lr = lr_, .step = step_, .gradient_scale = scale, .decay = msg::decays(schema.parameters()[p].what)},
+          ages_[p], state_.values.tensors[p], std::as_const(gradients_.tensors[p]), state_.moment1.tensors[p],
+          state_.moment2.tensors[p]);
     }
     tokens_ += tokens_per_step();
     flops_ += training_flops_per_token(state_.sizes, o.seq) * static_cast<double>(tokens_per_step());
@@ -217,7 +214,7 @@ private:
     const auto group = static_cast<index>(next_stage_++);
     const msg::random_stream seeds{o.seed, msg::stream_of("growth")};
     const msg::plan plan =
-      plan_of_stage(state_.sizes, stage, msg::random_bits(seeds, static_cast<std::uint64_t>(group)));
+        plan_of_stage(state_.sizes, stage, msg::random_bits(seeds, static_cast<std::uint64_t>(group)));
     (void)train_batch(data_, o.seed, position_, o.batch, tokens_in_.data(), targets_.data());
     const double before = forward_windows(o.batch, state_.masks(step_));
     const std::vector<float> old_logits(model_->logits().begin(), model_->logits().end());
@@ -369,10 +366,10 @@ private:
   printer& terminal_;
   model_state<float> state_;
   metrics_writer metrics_;
-  index step_ = 0;      // steps done, and number of the next
+  index step_ = 0; // steps done, and number of the next
   index tokens_ = 0;
   double flops_ = 0;
-  double seconds_ = 0;  // of training: forward, backward, update and growth; not evaluation, not checkpoints
+  double seconds_ = 0; // of training: forward, backward, update and growth; not evaluation, not checkpoints
   std::size_t next_stage_ = 0;
   data_position position_;
   std::vector<index> stage_steps_;

@@ -169,8 +169,7 @@ void apply(const Executor& on, const param_plan& p, const Source& src, Destinati
   const tensor_view<const T> given = view_of(src);
   const bool matches = what == payload::value && std::any_of(p.fillers.begin(), p.fillers.end(), detail::matches);
   const bool none = fresh_slice && !matches && given.size() == 0; // nothing to read
-  const tensor_view<const T> from =
-    none ? given : detail::shaped<const T>(given, p.old_shape(), p.name, "old tensor");
+  const tensor_view<const T> from = none ? given : detail::shaped<const T>(given, p.old_shape(), p.name, "old tensor");
   const tensor_view<T> to = detail::shaped<T>(view_of(dst), p.new_shape(), p.name, "new tensor");
   if (detail::overlap<T>(from, to)) {
     throw error(diagnostic{.code = errc::bad_argument,
@@ -196,7 +195,7 @@ void apply(const Executor& on, const plan& growth, const Source& src, Destinatio
            payload what = payload::value) {
   using T = element_t<Destination>;
   const tensor_view<const T> from =
-    detail::shaped<const T>(view_of(src), {growth.before().size()}, "packed buffer", "old buffer");
+      detail::shaped<const T>(view_of(src), {growth.before().size()}, "packed buffer", "old buffer");
   const tensor_view<T> to = detail::shaped<T>(view_of(dst), {growth.after().size()}, "packed buffer", "new buffer");
   if (!from.contiguous() || !to.contiguous() || detail::overlap<T>(from, to)) {
     throw error(diagnostic{.code = errc::bad_argument,

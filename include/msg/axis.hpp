@@ -57,9 +57,9 @@ struct expression {
   std::vector<product> terms;
 
   expression() = default;
-  expression(const axis& a) : terms{product{{factor{a.name, a.size}}}} {}   // NOLINT(google-explicit-constructor)
-  template <std::integral Integer> // not a double: 2.5 * heads is a mistake
-  expression(Integer multiplicity) // NOLINT(google-explicit-constructor)
+  expression(const axis& a) : terms{product{{factor{a.name, a.size}}}} {} // NOLINT(google-explicit-constructor)
+  template <std::integral Integer>                                        // not a double: 2.5 * heads is a mistake
+  expression(Integer multiplicity)                                        // NOLINT(google-explicit-constructor)
       : terms{product{{factor{{}, static_cast<index>(multiplicity)}}}} {}
 
   [[nodiscard]] index size() const noexcept {

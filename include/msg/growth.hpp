@@ -24,8 +24,8 @@ struct growth_record {
   index to = 0;
   std::string rule{};
   msg::placement::order placement{};
-  bool masked = false;    // the fresh units have a mask that ramps
-  index at_step = 0;      // happened before the forward of this optimizer step
+  bool masked = false; // the fresh units have a mask that ramps
+  index at_step = 0;   // happened before the forward of this optimizer step
   msg::ramp ramp{};
   std::uint64_t seed = 0;
 
@@ -180,10 +180,8 @@ private:
   [[nodiscard]] std::vector<diagnostic> contradictions(const schema& model) const {
     std::vector<diagnostic> findings;
     const auto add = [&](const std::string& axis_name, std::string expected, std::string found) {
-      findings.push_back({.code = errc::bad_state,
-                          .axis = axis_name,
-                          .expected = std::move(expected),
-                          .found = std::move(found)});
+      findings.push_back(
+          {.code = errc::bad_state, .axis = axis_name, .expected = std::move(expected), .found = std::move(found)});
     };
     std::map<std::string, const growth_record*, std::less<>> last;
     for (const growth_record& g : log_) {
@@ -221,10 +219,10 @@ private:
         }
       }
       for (const index born : births) {
-        const bool told = born == 0 || std::any_of(log_.begin(), log_.end(), [&, axis_name = std::string_view(name)](
-                                                                                const growth_record& g) {
-                            return g.axis == axis_name && g.at_step == born;
-                          });
+        const bool told = born == 0 || std::any_of(log_.begin(), log_.end(),
+                                                   [&, axis_name = std::string_view(name)](const growth_record& g) {
+                                                     return g.axis == axis_name && g.at_step == born;
+                                                   });
         if (!told) {
           add(name, "births at steps of its growths", std::to_string(born));
           break;

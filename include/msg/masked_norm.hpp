@@ -35,8 +35,8 @@ template <class T, class G>
 /// x, y        (..., width), or flat; y may be x where no backward follows
 /// gain, bias  (width)
 /// mean, rstd  one per row, kept for the backward, in accumulate_t of x's element
-template <executor Executor, tensor_like X, tensor_like Gain, tensor_like Bias, tensor_like Y,
-          tensor_like Mean, tensor_like Rstd>
+template <executor Executor, tensor_like X, tensor_like Gain, tensor_like Bias, tensor_like Y, tensor_like Mean,
+          tensor_like Rstd>
 void layer_norm(const Executor& on, const mask_view& mask, const X& x, const Gain& gain, const Bias& bias, Y&& y,
                 Mean&& mean, Rstd&& rstd, double eps = 1e-5) {
   const auto in = view_of(x);
@@ -56,8 +56,8 @@ void layer_norm(const Executor& on, const mask_view& mask, const X& x, const Gai
 }
 
 /// Gradient of layer_norm in x, added to dx if `accumulate`; see layer_norm_backward.
-template <executor Executor, tensor_like X, tensor_like Gain, tensor_like Mean, tensor_like Rstd,
-          tensor_like Dy, tensor_like Dx>
+template <executor Executor, tensor_like X, tensor_like Gain, tensor_like Mean, tensor_like Rstd, tensor_like Dy,
+          tensor_like Dx>
 void layer_norm_gradient(const Executor& on, const mask_view& mask, const X& x, const Gain& gain, const Mean& mean,
                          const Rstd& rstd, const Dy& dy, Dx&& dx, bool accumulate = false) {
   const auto in = view_of(x);
@@ -82,8 +82,8 @@ void layer_norm_gradient(const Executor& on, const mask_view& mask, const X& x, 
 /// Gradients of a LayerNorm's gain and bias, added to dgain and dbias in an order no thread count changes.
 ///
 /// workspace  at least norm_workspace(rows, width) elements, overwritten
-template <executor Executor, tensor_like X, tensor_like Mean, tensor_like Rstd, tensor_like Dy,
-          tensor_like Dgain, tensor_like Dbias, tensor_like Workspace>
+template <executor Executor, tensor_like X, tensor_like Mean, tensor_like Rstd, tensor_like Dy, tensor_like Dgain,
+          tensor_like Dbias, tensor_like Workspace>
 void layer_norm_parameter_gradient(const Executor& on, const mask_view& mask, const X& x, const Mean& mean,
                                    const Rstd& rstd, const Dy& dy, Dgain&& dgain, Dbias&& dbias,
                                    Workspace&& workspace) {
@@ -127,8 +127,7 @@ void rms_norm(const Executor& on, const mask_view& mask, const X& x, const Gain&
 }
 
 /// Gradient of rms_norm in x, added to dx if `accumulate`.
-template <executor Executor, tensor_like X, tensor_like Gain, tensor_like Rstd, tensor_like Dy,
-          tensor_like Dx>
+template <executor Executor, tensor_like X, tensor_like Gain, tensor_like Rstd, tensor_like Dy, tensor_like Dx>
 void rms_norm_gradient(const Executor& on, const mask_view& mask, const X& x, const Gain& gain, const Rstd& rstd,
                        const Dy& dy, Dx&& dx, bool accumulate = false) {
   const auto in = view_of(x);
@@ -146,8 +145,7 @@ void rms_norm_gradient(const Executor& on, const mask_view& mask, const X& x, co
 }
 
 /// Gradient of an RMSNorm's gain, added to dgain; workspace as for layer_norm_parameter_gradient, half of it is used.
-template <executor Executor, tensor_like X, tensor_like Rstd, tensor_like Dy, tensor_like Dgain,
-          tensor_like Workspace>
+template <executor Executor, tensor_like X, tensor_like Rstd, tensor_like Dy, tensor_like Dgain, tensor_like Workspace>
 void rms_norm_parameter_gradient(const Executor& on, const mask_view& mask, const X& x, const Rstd& rstd, const Dy& dy,
                                  Dgain&& dgain, Workspace&& workspace) {
   using T = element_t<X>;

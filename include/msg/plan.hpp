@@ -2,6 +2,7 @@
 #pragma once
 
 #include <msg/detail/plan_builder.hpp>
+#include <msg/detail/plan_entries.hpp>
 #include <msg/request.hpp>
 #include <msg/rules/mask.hpp>
 #include <msg/schema.hpp>
@@ -49,9 +50,8 @@ public:
   [[nodiscard]] const axis_plan& axis(std::string_view name) const {
     const auto found = std::find_if(axes_.begin(), axes_.end(), [&](const axis_plan& a) { return a.name == name; });
     if (found != axes_.end()) { return *found; }
-    throw error(diagnostic{.code = errc::unknown_axis,
-                           .axis = std::string(name),
-                           .expected = "an axis that this plan grows"});
+    throw error(
+        diagnostic{.code = errc::unknown_axis, .axis = std::string(name), .expected = "an axis that this plan grows"});
   }
   /// One flag per unit of a grown axis: 1 where its mask ramps.
   [[nodiscard]] std::vector<std::uint8_t> fresh_units(std::string_view name) const {

@@ -72,9 +72,9 @@ enum class fill { init, zero };
 
 /// What fresh cells hold, by where the fresh unit stands in the parameter (design: the law of growth).
 struct fresh_fills {
-  fill out = fill::init;  // fresh unit written by old ones
-  fill in = fill::init;   // fresh unit read by old ones
-  fill both = fill::init; // fresh read by fresh
+  fill out = fill::init;     // fresh unit written by old ones
+  fill in = fill::init;      // fresh unit read by old ones
+  fill both = fill::init;    // fresh read by fresh
   bool zero_writers = false; // layers: what a new layer writes to a normed (residual) axis is zero
 };
 
@@ -92,17 +92,17 @@ enum class strictness {
 struct axis_contract {
   std::string axis{};
   std::string rule{};
-  bool mask_activations = false;       // multiply activations on the axis by its axis_mask (select where it is 0)
-  bool mask_norm_statistics = false;   // norms over the axis: statistics weighted, outputs multiplied by the mask
-  bool weight_norm_statistics = false; // norms over the axis: statistics weighted by the split, outputs untouched
-  bool blend_layers = false;           // x + c f(x) on fresh layers
-  bool mask_logits = false;            // add log c to the logits of fresh units
-  double gain_factor = 1;              // applied to stored norm gains by apply()
-  double eps_factor = 1;               // the forward's eps times this
-  double softmax_scale = 1;            // attention logits times this
-  double logit_scale = 1;              // output logits times this
+  bool mask_activations = false;        // multiply activations on the axis by its axis_mask (select where it is 0)
+  bool mask_norm_statistics = false;    // norms over the axis: statistics weighted, outputs multiplied by the mask
+  bool weight_norm_statistics = false;  // norms over the axis: statistics weighted by the split, outputs untouched
+  bool blend_layers = false;            // x + c f(x) on fresh layers
+  bool mask_logits = false;             // add log c to the logits of fresh units
+  double gain_factor = 1;               // applied to stored norm gains by apply()
+  double eps_factor = 1;                // the forward's eps times this
+  double softmax_scale = 1;             // attention logits times this
+  double logit_scale = 1;               // output logits times this
   strictness keeps = strictness::exact; // given that the forward does the above
-  std::string reason{};                // why not exact, or what to note
+  std::string reason{};                 // why not exact, or what to note
   /// The axis has a mask that ramps from 0 to 1.
   [[nodiscard]] bool masked() const noexcept {
     return mask_activations || mask_norm_statistics || blend_layers || mask_logits;
@@ -114,26 +114,26 @@ struct rule_request {
   std::string axis{};
   index old_size = 0;
   index new_size = 0;
-  std::vector<index> old_of{}; // (new_size): the old unit at each new position, or fresh_unit
-  bool interleaved = false;    // the placement: fresh units follow the old unit they belong to
+  std::vector<index> old_of{};                         // (new_size): the old unit at each new position, or fresh_unit
+  bool interleaved = false;                            // the placement: fresh units follow the old unit they belong to
   bool as_out = false, as_in = false, as_each = false; // the roles the axis has in the schema
   norm_kind norm = norm_kind::none;
   norm_position position = norm_position::pre;
-  bool logits = false;         // a softmax runs over the axis
-  bool scored = false;         // its units are summed in attention scores
+  bool logits = false; // a softmax runs over the axis
+  bool scored = false; // its units are summed in attention scores
   std::uint64_t seed = 0;
 };
 
 /// What a rule decides: for each new unit a source, a split weight, and whether the optimizer sees it as newborn.
 /// Checked by the plan: sizes, ranges, splits of one old unit that sum to 1 where duplicated.
 struct axis_growth {
-  std::vector<index> source{};          // (new_size): old unit, fresh_unit or mean_unit
-  std::vector<double> split{};          // (new_size): factor on `in` dimensions; empty: all 1
-  std::vector<std::uint8_t> newborn{};  // (new_size): 1 where moments start at zero; empty: the fresh ones
+  std::vector<index> source{};         // (new_size): old unit, fresh_unit or mean_unit
+  std::vector<double> split{};         // (new_size): factor on `in` dimensions; empty: all 1
+  std::vector<std::uint8_t> newborn{}; // (new_size): 1 where moments start at zero; empty: the fresh ones
   fresh_fills fills{};
   fresh_values fresh{};
-  axis_contract contract{};             // axis and rule are filled in by the plan
-  std::string refused{};                // not empty: the rule cannot do this, and why
+  axis_contract contract{}; // axis and rule are filled in by the plan
+  std::string refused{};    // not empty: the rule cannot do this, and why
 
   [[nodiscard]] bool is_newborn(index unit) const {
     const auto j = static_cast<std::size_t>(unit);
@@ -146,8 +146,8 @@ struct axis_growth {
 class rule {
 public:
   template <class Function>
-    requires(std::is_invocable_r_v<axis_growth, const Function&, const rule_request&> &&
-             requires { Function::name; } && !std::same_as<std::remove_cvref_t<Function>, rule>)
+    requires(std::is_invocable_r_v<axis_growth, const Function&, const rule_request&>&& requires { Function::name; } &&
+             !std::same_as<std::remove_cvref_t<Function>, rule>)
   rule(Function f) : name_(Function::name), decide_(std::move(f)) {} // NOLINT(google-explicit-constructor)
   rule(std::string name, std::function<axis_growth(const rule_request&)> f)
       : name_(std::move(name)), decide_(std::move(f)) {}

@@ -134,7 +134,7 @@ public:
   /// nullptr where there is none.
   [[nodiscard]] const parameter* find(std::string_view name) const noexcept {
     const auto found =
-      std::find_if(parameters_.begin(), parameters_.end(), [&](const parameter& p) { return p.name == name; });
+        std::find_if(parameters_.begin(), parameters_.end(), [&](const parameter& p) { return p.name == name; });
     return found == parameters_.end() ? nullptr : &*found;
   }
   [[nodiscard]] const axis* find_axis(std::string_view name) const noexcept {

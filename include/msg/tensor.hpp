@@ -36,9 +36,7 @@ struct tensor_view {
     }
     return true;
   }
-  [[nodiscard]] constexpr operator tensor_view<const T>() const noexcept
-    requires(!std::is_const_v<T>)
-  {
+  [[nodiscard]] constexpr operator tensor_view<const T>() const noexcept requires(!std::is_const_v<T>) {
     tensor_view<const T> result;
     result.data = data;
     result.rank = rank;
@@ -88,11 +86,11 @@ concept mdspan_like = requires(const T& t, std::size_t d) {
   { t.rank() } -> std::convertible_to<std::size_t>;
   { t.extent(d) } -> std::convertible_to<index>;
   { t.stride(d) } -> std::convertible_to<index>;
-  { *t.data_handle() };
+  {*t.data_handle()};
 };
 template <class T>
 concept contiguous_elements = std::ranges::contiguous_range<T> && std::ranges::sized_range<T> &&
-                              std::is_arithmetic_v<std::ranges::range_value_t<T>>;
+    std::is_arithmetic_v<std::ranges::range_value_t<T>>;
 } // namespace detail
 
 /// The one customisation point: how a foreign tensor is seen. Specialise it with
@@ -137,7 +135,9 @@ struct tensor_traits<T> {
 
 /// Anything tensor_traits can see.
 template <class T>
-concept tensor_like = requires(T&& t) { tensor_traits<std::remove_cvref_t<T>>::view(t); };
+concept tensor_like = requires(T&& t) {
+  tensor_traits<std::remove_cvref_t<T>>::view(t);
+};
 
 /// The view of any tensor_like; lvalues only where the tensor owns its data is the caller's care.
 template <tensor_like Tensor>

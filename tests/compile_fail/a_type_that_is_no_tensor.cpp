@@ -14,6 +14,4 @@ struct msg::tensor_traits<my_tensor> {
 };
 #endif
 
-void grow(const msg::param_plan& entry, const my_tensor& before, my_tensor& after) {
-  msg::apply(entry, before, after);
-}
+void grow(const msg::param_plan& entry, const my_tensor& before, my_tensor& after) { msg::apply(entry, before, after); }

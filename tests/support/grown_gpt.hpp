@@ -63,8 +63,7 @@ void update(reference::model_state<T>& state, const reference::tensor_set<T>& gr
   const msg::schema schema = reference::schema_of(state.sizes);
   for (std::size_t p = 0; p < schema.parameters().size(); ++p) {
     const msg::parameter& parameter = schema.parameters()[p];
-    msg::update(options,
-                msg::update_step{.lr = 1e-2, .step = step, .decay = msg::decays(parameter.what)},
+    msg::update(options, msg::update_step{.lr = 1e-2, .step = step, .decay = msg::decays(parameter.what)},
                 stale ? msg::parameter_ages{} : state.growth.ages(parameter, step), state.values.tensors[p],
                 gradients.tensors[p], state.moment1.tensors[p], state.moment2.tensors[p]);
   }
@@ -84,30 +83,34 @@ reference::model_state<T> trained(const reference::config& sizes, const batch& d
 
 /// Calls visit(parameter, new element, old element) for every element of a grown parameter; old element -1 where the
 /// element is fresh or a newborn copy. Written from the axis plans, not from the maps that apply() uses.
-inline void for_each_element(const msg::plan& plan,
-                             const std::function<void(std::size_t, index, index)>& visit) {
+inline void for_each_element(const msg::plan& plan, const std::function<void(std::size_t, index, index)>& visit) {
   for (std::size_t p = 0; p < plan.after().parameters().size(); ++p) {
     const msg::parameter& grown = plan.after().parameters()[p];
     const msg::parameter& old = plan.before().parameters()[p];
     std::vector<std::vector<index>> sources; // by dimension
     for (std::size_t d = 0; d < grown.dims.size(); ++d) {
       std::vector<index> source;
-      msg::for_each_position(grown.dims[d].extent, [&](index, const msg::product& term, const std::vector<index>& units) {
-        const auto t = static_cast<std::size_t>(&term - grown.dims[d].extent.terms.data());
-        index begin = 0;
-        for (std::size_t before = 0; before < t; ++before) { begin += old.dims[d].extent.terms[before].size(); }
-        index position = 0;
-        bool fresh = false;
-        for (std::size_t k = 0; k < units.size(); ++k) {
-          index unit = units[k];
-          for (const msg::axis_plan& a : plan.axes()) {
-            if (a.name == term.factors[k].axis) { unit = a.old_of[static_cast<std::size_t>(unit)]; }
-          }
-          fresh = fresh || unit < 0;
-          position = position * old.dims[d].extent.terms[t].factors[k].size + unit;
-        }
-        source.push_back(fresh ? -1 : begin + position);
-      });
+      msg::for_each_position(grown.dims[d].extent,
+                             [&](index, const msg::product& term, const std::vector<index>& units) {
+                               const auto t = static_cast<std::size_t>(&term - grown.dims[d].extent.terms.data());
+                               index begin = 0;
+                               for (std::size_t before = 0; before < t; ++before) {
+                                 begin += old.dims[d].extent.terms[before].size();
+                               }
+                               index position = 0;
+                               bool fresh = false;
+                               for (std::size_t k = 0; k < units.size(); ++k) {
+                                 index unit = units[k];
+                                 for (const msg::axis_plan& a : plan.axes()) {
+                                   if (a.name == term.factors[k].axis) {
+                                     unit = a.old_of[static_cast<std::size_t>(unit)];
+                                   }
+                                 }
+                                 fresh = fresh || unit < 0;
+                                 position = position * old.dims[d].extent.terms[t].factors[k].size + unit;
+                               }
+                               source.push_back(fresh ? -1 : begin + position);
+                             });
       sources.push_back(std::move(source));
     }
     const std::vector<index> old_shape = old.shape();

@@ -21,14 +21,14 @@ namespace support {
 
 /// What happens to the program while it runs.
 struct conditions {
-  long most_file_bytes = 0;      // files cannot grow beyond (a full disk); 0: no limit
-  int signal = 0;                // sent once, `after` the start
+  long most_file_bytes = 0; // files cannot grow beyond (a full disk); 0: no limit
+  int signal = 0;           // sent once, `after` the start
   std::chrono::milliseconds after{0};
 };
 
 struct outcome {
-  int code = -1;      // exit code, or -1 if a signal ended it
-  int signal = 0;     // the signal that did
+  int code = -1;  // exit code, or -1 if a signal ended it
+  int signal = 0; // the signal that did
   std::string out;
   std::string error;
 };

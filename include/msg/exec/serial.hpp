@@ -69,7 +69,9 @@ private:
 
 /// Something that can run a row kernel: host{}, msg::cuda::on(stream).
 template <class T>
-concept executor = requires(const T& on) { on.run(index{}, index{}, [](const auto&, index) {}); };
+concept executor = requires(const T& on) {
+  on.run(index{}, index{}, [](const auto&, index) {});
+};
 
 /// Executor of the host: runs `kernel(team, row)` for every row in [0, rows). Rows are independent, so the result does
 /// not depend on the number of threads. With OpenMP, rows are shared among `threads` (0: OpenMP's own default) once

@@ -35,7 +35,7 @@ inline constexpr std::uint16_t fresh_any = fresh_out | fresh_in | fresh_each;
 
 /// A stretch of the inner dimension with consecutive sources and one factor.
 struct grow_run {
-  index begin = 0;  // first new position
+  index begin = 0; // first new position
   index length = 0;
   index source = -1; // old position of the first; -1: fresh
   double split = 1;  // factor of values on an `in` dimension

@@ -34,7 +34,7 @@ struct mask {
   enum class start { fresh, copy };
 
   fresh_values fresh{};
-  start width = start::fresh;  // fresh units: initialised, or copies of old units
+  start width = start::fresh; // fresh units: initialised, or copies of old units
   start layers = start::copy; // fresh layers: initialised, or copies of old layers
 
   [[nodiscard]] axis_growth operator()(const rule_request& asked) const {
