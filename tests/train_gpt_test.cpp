@@ -381,7 +381,11 @@ TEST_CASE("--compare trains the final model for the same time and puts both in t
   REQUIRE(both.code == 0);
   CHECK(both.out.find("without growth") != std::string::npos);
   const std::vector<json> rival = of_event(place.metrics("run/without-growth"), "step");
+  CHECK(rival.back().at("step") > 1);
   CHECK(rival.front().at("dims") == json({{"hidden", 16}, {"ffn", 32}, {"heads", 2}, {"layers", 3}}));
+  // The same of a run that is over already.
+  REQUIRE(place.train({"--resume", "run", "--compare"}).code == 0);
+  CHECK(of_event(place.metrics("run/without-growth"), "step").back().at("step") > 1);
 }
 
 } // namespace

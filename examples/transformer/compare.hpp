@@ -34,7 +34,8 @@ inline run_outcome train_without_growth(const run_setup& grown, const trainer& r
   setup.settings.schedule = "none";
   setup.settings.rule.clear();
   setup.settings.max_seconds = 0;
-  setup.settings.steps = std::max(index{1}, static_cast<index>(std::llround(run.seconds() / run.seconds_per_step())));
+  const double steps = run.seconds_per_step() > 0 ? run.seconds() / run.seconds_per_step() : 1;
+  setup.settings.steps = std::max(index{1}, static_cast<index>(std::llround(steps)));
   terminal.note(fmt::format("\nthe same model without growth, {} steps in the same time", setup.settings.steps));
   std::error_code ignored;
   std::filesystem::remove_all(setup.directory, ignored);

@@ -69,9 +69,13 @@ public:
   }
 
   [[nodiscard]] double seconds() const noexcept { return seconds_; }
-  /// Training time of a step at the present sizes, averaged since the last growth (or resume).
+  /// Training time of a step at the present sizes: the average since the last growth; where none was run since (a
+  /// finished run that was resumed), by compute, from the run as a whole.
   [[nodiscard]] double seconds_per_step() const noexcept {
-    return step_ > stage_.step ? (seconds_ - stage_.seconds) / static_cast<double>(step_ - stage_.step) : seconds_;
+    if (step_ > stage_.step) { return (seconds_ - stage_.seconds) / static_cast<double>(step_ - stage_.step); }
+    const double flops =
+        training_flops_per_token(state_.sizes, setup_.settings.seq) * static_cast<double>(tokens_per_step());
+    return flops_ > 0 ? seconds_ * flops / flops_ : 0;
   }
   [[nodiscard]] index step() const noexcept { return step_; }
   [[nodiscard]] const model_state<float>& state() const noexcept { return state_; }
