@@ -35,7 +35,8 @@ inline void disarm() { now.armed = false; }
 // Whether this call is the one; a killing one doesn't return.
 inline bool strikes(std::string_view name) {
   if (!now.armed) { return false; }
-  now.sequence += (now.sequence.empty() ? "" : " ") + std::string{name};
+  if (!now.sequence.empty()) { now.sequence += ' '; }
+  now.sequence += name;
   if (++now.calls != now.at || now.what == action::count) { return false; }
   now.hit = name;
   if (now.what == action::kill) { ::raise(SIGKILL); }
