@@ -75,7 +75,8 @@ namespace detail {
     text += detail::json_string(tensor.name);
     text += R"(:{"dtype":")" + std::string{properties_of(tensor.type).name} + R"(","shape":[)";
     for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
-      text += (i == 0 ? "" : ",") + std::to_string(tensor.shape[i]);
+      if (i > 0) { text += ','; }
+      text += std::to_string(tensor.shape[i]);
     }
     text += R"(],"data_offsets":[)" + std::to_string(begin) + "," + std::to_string(end) + "]},";
     begin = end;

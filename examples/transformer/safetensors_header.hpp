@@ -79,7 +79,10 @@ struct tensor_entry {
 [[nodiscard]] inline std::string text_of(dtype type, const std::vector<msg::index>& shape) {
   std::string text{properties_of(type).name};
   text += " [";
-  for (std::size_t i = 0; i < shape.size(); ++i) { text += (i == 0 ? "" : ",") + std::to_string(shape[i]); }
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (i > 0) { text += ','; }
+    text += std::to_string(shape[i]);
+  }
   return text + "]";
 }
 
