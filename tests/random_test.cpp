@@ -164,7 +164,7 @@ TEST_CASE("normal numbers follow the normal distribution function", "[random]") 
   }
 }
 
-TEST_CASE("uniform numbers are uniform in [0, 1)", "[random]") {
+TEST_CASE("uniform numbers are uniform from 0 to below 1", "[random]") {
   std::vector<double> values;
   for (std::uint64_t i = 0; i < count; ++i) { values.push_back(msg::random_uniform(source, i)); }
   CHECK(*std::min_element(values.begin(), values.end()) >= 0);

@@ -173,7 +173,7 @@ TEST_CASE("the same command gives the same bits", "[trainer]") {
   CHECK(checkpoint_of(place, "a") == checkpoint_of(place, "b"));
 }
 
-TEST_CASE("--schedule none trains the final sizes from the start", "[trainer]") {
+TEST_CASE("the option --schedule none trains the final sizes from the start", "[trainer]") {
   const workplace place;
   const outcome done =
       place.train_new("run", {"--schedule", "none", "--hidden", "16", "--ffn", "20", "--heads", "2", "--layers", "2"});
@@ -352,7 +352,7 @@ TEST_CASE("a resume refuses a corrupt checkpoint, other data, and options that m
   CHECK(resume().find("is not what this run was trained on") != std::string::npos);
 }
 
-TEST_CASE("--plan-only prints stages and cost and writes nothing", "[trainer]") {
+TEST_CASE("the option --plan-only prints stages and cost and writes nothing", "[trainer]") {
   const workplace place;
   const outcome plan = place.train_new("run", {"--plan-only"});
   CHECK(plan.code == 0);
@@ -361,7 +361,7 @@ TEST_CASE("--plan-only prints stages and cost and writes nothing", "[trainer]") 
   CHECK_FALSE(fs::exists(place / "run"));
 }
 
-TEST_CASE("--quiet prints only the summary, --help every option", "[trainer]") {
+TEST_CASE("the option --quiet prints only the summary and --help every option", "[trainer]") {
   const workplace place;
   const outcome quiet = place.train_new("run", {"--quiet"});
   CHECK(quiet.code == 0);
@@ -374,7 +374,7 @@ TEST_CASE("--quiet prints only the summary, --help every option", "[trainer]") {
   }
 }
 
-TEST_CASE("--compare trains the final model for the same time and puts both in the report", "[trainer]") {
+TEST_CASE("the option --compare trains the final model for the same time and puts both in the report", "[trainer]") {
   const workplace place;
   const outcome both = place.train_new("run", {"--compare"});
   INFO(both.error);
