@@ -45,6 +45,7 @@ public:
         tokens_(documents.state.tokens), flops_(documents.state.flops), seconds_(documents.state.seconds),
         next_stage_(static_cast<std::size_t>(documents.state.next_stage)), position_{documents.state.epoch,
                                                                                      documents.state.position} {
+    checkpoint_ = checkpoint;
     prepare();
   }
 
@@ -52,6 +53,7 @@ public:
   /// and for anything that cannot be written; checkpoints written before stay usable.
   run_outcome run() {
     const options& o = setup_.settings;
+    if (step_ >= o.steps) { return run_outcome::finished; } // resumed at its end: all is written already
     if (step_ == 0) { record_step(std::nullopt, evaluate()); }
     while (step_ < o.steps) {
       if (stop_requested()) { return leave(run_outcome::interrupted); }
