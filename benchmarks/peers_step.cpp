@@ -28,7 +28,7 @@ int main() {
   auto moment1 = values.like();
   auto moment2 = values.like();
   const msg::schema schema = reference::schema_of(sizes);
-  reference::gpt<float> model(sizes, batch, tokens);
+  reference::transformer<float> model(sizes, batch, tokens);
   std::vector<std::int32_t> text(batch * tokens + 1);
   for (std::size_t i = 0; i < text.size(); ++i) {
     text[i] = static_cast<std::int32_t>(msg::random_bits({1, 2}, i) % 256);
@@ -37,7 +37,7 @@ int main() {
   index step = 0;
   const auto train_step = [&] {
     gradients.zero();
-    (void)model.forward(values, all.first(batch * tokens), all.last(batch * tokens));
+    (void)model.forward(values, {all.first(batch * tokens), all.last(batch * tokens)});
     model.backward(values, gradients);
     for (std::size_t p = 0; p < values.tensors.size(); ++p) {
       msg::update(msg::adamw{}, msg::update_step{.lr = 1e-3, .step = step}, msg::parameter_ages{}, values.tensors[p],

@@ -51,14 +51,16 @@ public:
 
 private:
   void linear(index in, index out) {
-    reference::for_row_blocks(rows_, [&](reference::row_range block) {
-      reference::linear_forward(block, in, out, x_.data(), w_.data(), y_.data());
+    reference::projection<const float> w{.in = in, .in_out = true};
+    w.add({.weight = w_.data(), .out = out});
+    on_.blocks(rows_, [&](reference::row_range block) {
+      reference::linear_forward(on_, block, w, x_.data(), y_.data());
     });
-    reference::for_row_blocks(rows_, [&](reference::row_range block) {
-      reference::linear_backward(block, in, out, y_.data(), w_.data(), dx_.data());
+    on_.blocks(rows_, [&](reference::row_range block) {
+      reference::linear_backward(on_, block, w, y_.data(), dx_.data());
     });
-    reference::gradient_tasks<float> tasks(rows_);
-    tasks.add_product(in, out, x_.data(), y_.data(), dw_.data());
+    reference::cpu_backend::gradient_tasks<float> tasks(on_);
+    tasks.add_product(rows_, in, out, x_.data(), in, y_.data(), out, dw_.data());
     tasks.run();
   }
   void attention() {
@@ -75,6 +77,7 @@ private:
       }
     });
   }
+  reference::cpu_backend on_;
   reference::config c_;
   index batch_, tokens_, rows_;
   reference::storage<float> x_, y_, dx_, w_, dw_, scores_;
@@ -107,12 +110,12 @@ timing measure(const configuration& k, int repetitions) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     text[i] = static_cast<std::int32_t>(msg::random_bits({2, 3}, i) % static_cast<std::uint32_t>(k.vocab));
   }
-  reference::gpt<float> model(c, k.batch, k.tokens);
+  reference::transformer<float> model(c, k.batch, k.tokens);
   products_alone products(c, k.batch, k.tokens);
   std::vector<double> forward, backward, bare;
   for (int r = 0; r < repetitions; ++r) { // interleaved, so that a disturbance meets both
     const double start = milliseconds();
-    model.forward(parameters, text, text);
+    model.forward(parameters, {text, text});
     const double turn = milliseconds();
     model.backward(parameters, gradients);
     const double end = milliseconds();

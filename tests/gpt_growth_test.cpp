@@ -314,8 +314,8 @@ TEST_CASE("a plain norm in place of the masked one changes the function", "[grow
   reference::model_state<double> state = support::trained<double>(small, data);
   const support::result<double> before = run(state, data, born);
   reference::grow(state, plan_of(small, append_cases().front()), born, msg::linear_ramp{10});
-  reference::gpt<double> model(state.sizes, data.sequences, data.tokens);
-  CHECK(std::abs(model.forward(state.values, data.inputs, data.targets) - before.loss) > 1e-3);
+  reference::transformer<double> model(state.sizes, data.sequences, data.tokens);
+  CHECK(std::abs(model.forward(state.values, {data.inputs, data.targets}) - before.loss) > 1e-3);
 }
 
 TEST_CASE("a tensor that a growth forgets to copy changes the function", "[growth][gpt]") {

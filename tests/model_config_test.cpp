@@ -13,7 +13,7 @@
 namespace {
 
 using reference::config;
-using reference::gpt;
+using reference::transformer;
 
 const config small{.vocab = 11, .positions = 8, .hidden = 10, .ffn = 13, .heads = 3, .head_dim = 5, .layers = 3};
 
@@ -21,7 +21,7 @@ const config small{.vocab = 11, .positions = 8, .hidden = 10, .ffn = 13, .heads 
 
 TEST_CASE("what does not fit is refused before anything is computed, all findings at once", "[config][errors]") {
   auto parameters = tiny::random_parameters<float>(small, 15);
-  gpt<float> model(small, 2, 7);
+  transformer<float> model(small, 2, 7);
   const auto text = tiny::random_tokens(small, model.rows(), 1);
   const auto findings_of = [](const auto& action) -> std::vector<msg::diagnostic> {
     try {
@@ -30,14 +30,14 @@ TEST_CASE("what does not fit is refused before anything is computed, all finding
     return {};
   };
   SECTION("sizes") {
-    const auto findings = findings_of([&] { gpt<float>({.vocab = 3, .hidden = 2}, 1, 1); });
+    const auto findings = findings_of([&] { transformer<float>({.vocab = 3, .hidden = 2}, 1, 1); });
     CHECK(findings.size() == 5); // positions, ffn, heads, head_dim, layers
-    CHECK(findings_of([&] { gpt<float>(small, 0, 9); }).size() == 2);
+    CHECK(findings_of([&] { transformer<float>(small, 0, 9); }).size() == 2);
   }
   SECTION("parameters") {
     parameters["wpe.weight"].name = "other";
     parameters["ln_f.bias"].shape = {11};
-    const auto findings = findings_of([&] { model.forward(parameters, text, text); });
+    const auto findings = findings_of([&] { model.forward(parameters, {text, text}); });
     REQUIRE(findings.size() == 2);
     CHECK(findings[0].code == msg::errc::unknown_parameter);
     CHECK(findings[0].parameter == "wpe.weight");
@@ -49,19 +49,19 @@ TEST_CASE("what does not fit is refused before anything is computed, all finding
     const std::vector<std::int32_t> few(3, 0);
     const std::vector<std::int32_t> outside(static_cast<std::size_t>(model.rows()), 11);
     const tiny::mask wrong(2, 4, 0.5F);
-    CHECK(findings_of([&] { model.forward(parameters, few, few); }).size() == 2);
-    CHECK(findings_of([&] { model.forward(parameters, outside, text); }).size() == 1);
-    CHECK(findings_of([&] { model.forward(parameters, text, outside); }).size() == 1);
+    CHECK(findings_of([&] { model.forward(parameters, {few, few}); }).size() == 2);
+    CHECK(findings_of([&] { model.forward(parameters, {outside, text}); }).size() == 1);
+    CHECK(findings_of([&] { model.forward(parameters, {text, outside}); }).size() == 1);
     CHECK(findings_of([&] {
-            model.forward(parameters, text, text, {wrong.view(), wrong.view(), wrong.view()});
+            model.forward(parameters, {text, text}, {wrong.view(), wrong.view(), wrong.view()});
           }).size() == 3);
   }
   SECTION("a backward without a loss") {
     auto gradients = parameters.like();
     CHECK(findings_of([&] { model.backward(parameters, gradients); }).size() == 1);
-    model.forward(parameters, text, {});
+    model.forward(parameters, {text});
     CHECK(findings_of([&] { model.backward(parameters, gradients); }).size() == 1);
-    model.forward(parameters, text, text);
+    model.forward(parameters, {text, text});
     model.backward(parameters, gradients);
     CHECK(findings_of([&] { model.backward(parameters, gradients); }).size() == 1);
   }

@@ -19,12 +19,12 @@ const config all_grown{.vocab = 7, .positions = 5, .hidden = 6, .ffn = 9, .heads
 void check_every_gradient(const config& c, const reference::masks& masks) {
   reference::set_threads(1); // tiny models gain nothing from more
   auto parameters = tiny::random_parameters<double>(c, 21);
-  reference::gpt<double> model(c, 2, 5);
+  reference::transformer<double> model(c, 2, 5);
   const auto inputs = tiny::random_tokens(c, model.rows(), 1);
   auto targets = tiny::random_tokens(c, model.rows(), 2);
   targets[6] = -1;
   auto gradients = parameters.like();
-  model.forward(parameters, inputs, targets, masks);
+  model.forward(parameters, {inputs, targets}, masks);
   model.backward(parameters, gradients);
   constexpr double h = 1e-3;
   for (auto& t : parameters) {
@@ -34,7 +34,7 @@ void check_every_gradient(const config& c, const reference::masks& masks) {
       const double x = t.data[i];
       const auto loss_at = [&](double steps) {
         t.data[i] = x + steps * h;
-        return model.forward(parameters, inputs, targets, masks);
+        return model.forward(parameters, {inputs, targets}, masks);
       };
       const double numeric = (8 * (loss_at(1) - loss_at(-1)) - (loss_at(2) - loss_at(-2))) / (12 * h);
       t.data[i] = x;
@@ -90,12 +90,12 @@ TEMPLATE_TEST_CASE("slopes of fresh gradients are the product of the ramps on th
                    double) {
   // method.md, section 4: O(c) for one axis, O(c^2) fresh by fresh
   const auto parameters = tiny::random_parameters<double>(all_grown, 22);
-  reference::gpt<double> model(all_grown, 2, 5);
+  reference::transformer<double> model(all_grown, 2, 5);
   const auto text = tiny::random_tokens(all_grown, model.rows(), 1);
   const auto fresh_gradient = [&](const config& from, double c, const char* name, auto is_fresh) {
     const tiny::growth_masks masks(from, all_grown, static_cast<float>(c));
     auto gradients = parameters.like();
-    model.forward(parameters, text, text, masks.view());
+    model.forward(parameters, {text, text}, masks.view());
     model.backward(parameters, gradients);
     double sum = 0;
     for (std::size_t i = 0; i < gradients[name].data.size(); ++i) {

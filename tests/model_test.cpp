@@ -13,7 +13,7 @@ namespace {
 
 using msg::index;
 using reference::config;
-using reference::gpt;
+using reference::transformer;
 using tiny::outcome;
 using tiny::run;
 
@@ -56,12 +56,12 @@ TEST_CASE("loss and logits are those of the plain oracle, without masks and with
   const auto inputs = tiny::random_tokens(small, batch * tokens, 1);
   auto targets = tiny::random_tokens(small, batch * tokens, 2);
   targets[3] = -1; // padding does not count
-  gpt<double> model(small, batch, tokens);
+  transformer<double> model(small, batch, tokens);
   const bool masked = GENERATE(false, true);
   const float c = masked ? GENERATE(0.0F, 0.3F, 1.0F) : 1.0F;
   CAPTURE(masked, c);
   const auto masks = masked ? tiny::growth_masks(before_growth, small, c) : tiny::growth_masks();
-  const double loss = model.forward(parameters, inputs, targets, masks.view());
+  const double loss = model.forward(parameters, {inputs, targets}, masks.view());
   const auto expected = oracle::forward(small, parameters, inputs, targets, tokens, for_oracle(masks));
   // about 1e3 roundings of 1e-16 on numbers of order 1 to 10
   CHECK(std::fabs(loss - expected.loss) <= 1e-12);
@@ -75,8 +75,8 @@ TEST_CASE("the oracle agrees across a block of queries and in long sequences", "
   const auto parameters = tiny::random_parameters<double>(c, 6);
   const auto inputs = tiny::random_tokens(c, 2 * length, 1);
   const auto targets = tiny::random_tokens(c, 2 * length, 2);
-  gpt<double> model(c, 2, length);
-  const double loss = model.forward(parameters, inputs, targets);
+  transformer<double> model(c, 2, length);
+  const double loss = model.forward(parameters, {inputs, targets});
   const auto expected = oracle::forward(c, parameters, inputs, targets, length);
   CHECK(std::fabs(loss - expected.loss) <= 1e-12);
   CHECK(largest_difference(model.logits(), expected.logits) <= 1e-12);
@@ -90,8 +90,8 @@ TEST_CASE("float differs from the oracle by rounding alone", "[model]") {
   }
   const auto inputs = tiny::random_tokens(small, batch * tokens, 1);
   const auto targets = tiny::random_tokens(small, batch * tokens, 2);
-  gpt<float> model(small, batch, tokens);
-  const double loss = model.forward(parameters, inputs, targets);
+  transformer<float> model(small, batch, tokens);
+  const double loss = model.forward(parameters, {inputs, targets});
   const double expected = oracle::forward(small, as_double, inputs, targets, tokens).loss;
   // some 100 roundings deep, each 6e-8 of numbers of order 1
   CHECK(std::fabs(loss - expected) <= 100 * 6e-8);
@@ -119,11 +119,11 @@ TEMPLATE_TEST_CASE("results do not depend on the number of threads", "[model]", 
 
 TEMPLATE_TEST_CASE("running the same step twice gives the same bits", "[model]", float, double) {
   const auto parameters = tiny::random_parameters<TestType>(small, 9);
-  gpt<TestType> model(small, batch, tokens);
+  transformer<TestType> model(small, batch, tokens);
   const auto inputs = tiny::random_tokens(small, model.rows(), 1);
   const auto other = tiny::random_tokens(small, model.rows(), 4);
   const auto step = [&](const auto& text, const reference::masks& masks) {
-    outcome<TestType> o{model.forward(parameters, text, text, masks), {}, parameters.like()};
+    outcome<TestType> o{model.forward(parameters, {text, text}, masks), {}, parameters.like()};
     o.logits.assign(model.logits().begin(), model.logits().end());
     model.backward(parameters, o.gradients);
     return o;
@@ -136,14 +136,14 @@ TEMPLATE_TEST_CASE("running the same step twice gives the same bits", "[model]",
 
 TEST_CASE("gradients add up, and scale", "[model]") {
   const auto parameters = tiny::random_parameters<double>(small, 10);
-  gpt<double> model(small, batch, tokens);
+  transformer<double> model(small, batch, tokens);
   const auto inputs = tiny::random_tokens(small, model.rows(), 1);
   auto once = parameters.like();
-  model.forward(parameters, inputs, inputs);
+  model.forward(parameters, {inputs, inputs});
   model.backward(parameters, once);
   auto quarters = parameters.like();
   for (int i = 0; i < 4; ++i) {
-    model.forward(parameters, inputs, inputs);
+    model.forward(parameters, {inputs, inputs});
     model.backward(parameters, quarters, 0.25);
   }
   for (std::size_t p = 0; p < once.tensors.size(); ++p) {
@@ -165,9 +165,9 @@ TEST_CASE("a target below 0 counts for nothing, in the loss and in the gradient"
   std::fill(padded.begin() + tokens, padded.end(), -1); // the second sequence is padding
   const std::vector<std::int32_t> first_inputs(inputs.begin(), inputs.begin() + tokens);
   const std::vector<std::int32_t> first_targets(padded.begin(), padded.begin() + tokens);
-  gpt<double> two(small, 2, tokens);
-  gpt<double> one(small, 1, tokens);
-  CHECK(std::fabs(two.forward(parameters, inputs, padded) - one.forward(parameters, first_inputs, first_targets)) <=
+  transformer<double> two(small, 2, tokens);
+  transformer<double> one(small, 1, tokens);
+  CHECK(std::fabs(two.forward(parameters, {inputs, padded}) - one.forward(parameters, {first_inputs, first_targets})) <=
         1e-14);
   auto of_two = parameters.like();
   auto of_one = parameters.like();
@@ -182,7 +182,7 @@ TEST_CASE("a target below 0 counts for nothing, in the loss and in the gradient"
     CHECK(off <= 1e-13);
   }
   std::fill(padded.begin(), padded.end(), -1);
-  CHECK(two.forward(parameters, inputs, padded) == 0);
+  CHECK(two.forward(parameters, {inputs, padded}) == 0);
   two.backward(parameters, of_two = parameters.like());
   for (const auto& t : of_two) {
     CHECK(std::all_of(t.data.begin(), t.data.end(), [](double g) { return g == 0; }));
@@ -192,11 +192,11 @@ TEST_CASE("a target below 0 counts for nothing, in the loss and in the gradient"
 TEST_CASE("a prediction depends on no later token", "[model]") {
   const auto parameters = tiny::random_parameters<double>(small, 12);
   auto inputs = tiny::random_tokens(small, tokens, 1);
-  gpt<double> model(small, 1, tokens);
-  model.forward(parameters, inputs, {});
+  transformer<double> model(small, 1, tokens);
+  model.forward(parameters, {inputs});
   const std::vector<double> before(model.logits().begin(), model.logits().end());
   inputs[4] = (inputs[4] + 1) % 11;
-  model.forward(parameters, inputs, {});
+  model.forward(parameters, {inputs});
   const auto changed = static_cast<std::size_t>(4 * small.vocab);
   CHECK(std::equal(before.begin(), before.begin() + static_cast<std::ptrdiff_t>(changed), model.logits().begin()));
   CHECK_FALSE(std::equal(before.begin() + static_cast<std::ptrdiff_t>(changed), before.end(),
@@ -224,10 +224,10 @@ TEST_CASE("NaN in what writes silenced units, heads and layers does not reach lo
     if (t.name.find('*') == std::string::npos) { continue; }
     std::fill(t.data.begin() + before_growth.layers * t.size() / grown.layers, t.data.end(), nan);
   }
-  gpt<double> model(grown, batch, tokens);
+  transformer<double> model(grown, batch, tokens);
   auto targets = tiny::random_tokens(grown, model.rows(), 2);
   targets[1] = -1;
-  const double loss = model.forward(parameters, tiny::random_tokens(grown, model.rows(), 1), targets, masks.view());
+  const double loss = model.forward(parameters, {tiny::random_tokens(grown, model.rows(), 1), targets}, masks.view());
   CHECK(loss == finite.loss);
   CHECK(std::equal(finite.logits.begin(), finite.logits.end(), model.logits().begin()));
 }
@@ -246,10 +246,10 @@ TEST_CASE("NaN in what only writes silenced hidden units does not reach loss and
       if (i % grown.hidden >= before_growth.hidden) { t.data[static_cast<std::size_t>(i)] = nan; }
     }
   }
-  gpt<double> model(grown, batch, tokens);
+  transformer<double> model(grown, batch, tokens);
   auto targets = tiny::random_tokens(grown, model.rows(), 2);
   targets[1] = -1;
-  const double loss = model.forward(parameters, tiny::random_tokens(grown, model.rows(), 1), targets, masks.view());
+  const double loss = model.forward(parameters, {tiny::random_tokens(grown, model.rows(), 1), targets}, masks.view());
   CHECK(loss == finite.loss);
   CHECK(std::equal(finite.logits.begin(), finite.logits.end(), model.logits().begin()));
 }

@@ -1,4 +1,4 @@
-// Causal multi-head attention, forward and backward, on fused query-key-value rows.
+// Multi-head attention, causal or not, with grouped queries and padding, on query-key-value rows.
 #pragma once
 
 #include "transformer/gemm.hpp"
@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 namespace reference {
@@ -21,9 +22,20 @@ struct attention_shape {
   index batch;    // B
   index tokens;   // T
   index heads;    // H
+  index kv_heads; // K, a divisor of H: query head h reads the keys and values of head h / (H / K)
   index head_dim; // D
+  bool causal = true;
+  const std::int32_t* lengths = nullptr; // (B): tokens of each sequence, the rest is padding; null: T
 
   [[nodiscard]] index width() const noexcept { return heads * head_dim; }
+  [[nodiscard]] index group() const noexcept { return heads / kv_heads; }
+  /// Columns of queries, keys and values together.
+  [[nodiscard]] index row_width() const noexcept { return (heads + 2 * kv_heads) * head_dim; }
+  [[nodiscard]] index length(index sequence) const noexcept { return lengths == nullptr ? tokens : lengths[sequence]; }
+  /// Keys that a block of queries [first, first + rows) may see, of `length`.
+  [[nodiscard]] index keys(index first, index rows, index length) const noexcept {
+    return causal ? first + rows : length;
+  }
 };
 
 namespace detail {
@@ -40,8 +52,15 @@ struct head_rows {
 };
 template <class T>
 [[nodiscard]] head_rows<T> rows_of(const attention_shape& s, T* qkv, index sequence, index head) noexcept {
-  T* const q = qkv + sequence * s.tokens * 3 * s.width() + head * s.head_dim;
-  return {q, q + s.width(), q + 2 * s.width()};
+  T* const row = qkv + sequence * s.tokens * s.row_width();
+  T* const k = row + s.width() + head / s.group() * s.head_dim;
+  return {row + head * s.head_dim, k, k + s.kv_heads * s.head_dim};
+}
+
+/// Zeros in the rows [first, last) of a head, rows `step` apart.
+template <class T>
+void clear_rows(T* x, index step, index width, index first, index last) noexcept {
+  for (index t = first; t < last; ++t) { std::fill_n(x + t * step, width, T(0)); }
 }
 
 /// Two score tiles, (query_block, T) each, that every thread keeps.
@@ -65,37 +84,35 @@ template <class T>
 
 } // namespace detail
 
-/// out = a . softmax(q k^T / sqrt(D), causal) v, head by head.
+/// out = a . softmax(q k^T / sqrt(D)) v, head by head.
 ///
-/// qkv      (B * T, 3 * H * D): columns are all queries, then all keys, then all values
+/// qkv      (B * T, (H + 2 K) * D): columns are all queries, then all keys, then all values
 /// heads    (H) or none: factor a of each head's output; a head at exactly 0 is not computed at all
-/// out      (B * T, H * D)
+/// out      (B * T, H * D); 0 where the query is padding
 /// log_sum  (B, H, T): log of each row's softmax denominator, for the backward; not written where a is 0
 /// Scores are computed in tiles and never stored. The result does not depend on the number of threads.
 template <class T>
 void attention_forward(const attention_shape& s, const T* qkv, const msg::mask_view& heads, T* out, T* log_sum) {
-  const index step = 3 * s.width();
+  const index step = s.row_width();
   const T scale = static_cast<T>(1 / std::sqrt(static_cast<double>(s.head_dim)));
   parallel_tasks(s.batch * s.heads, [&](index task) {
     const index sequence = task / s.heads;
     const index head = task % s.heads;
     const T gate = heads ? static_cast<T>(heads.value[head]) : T(1);
+    const index length = gate == T(0) ? 0 : s.length(sequence);
     T* const y = out + sequence * s.tokens * s.width() + head * s.head_dim;
-    if (gate == T(0)) {
-      for (index t = 0; t < s.tokens; ++t) { std::fill_n(y + t * s.width(), s.head_dim, T(0)); }
-      return;
-    }
+    detail::clear_rows(y, s.width(), s.head_dim, length, s.tokens);
     const auto x = detail::rows_of(s, qkv, sequence, head);
     T* const scores = detail::attention_scratch<T>(s.tokens);
     T* const log_sums = log_sum + task * s.tokens;
-    for (index first = 0; first < s.tokens; first += detail::query_block) {
-      const index rows = std::min(detail::query_block, s.tokens - first);
-      const index keys = first + rows;
+    for (index first = 0; first < length; first += detail::query_block) {
+      const index rows = std::min(detail::query_block, length - first);
+      const index keys = s.keys(first, rows, length);
       gemm<T>(false, true, rows, keys, s.head_dim, 1, x.q + first * step, step, x.k, step, 0, scores, keys);
       T factor[detail::query_block];
       for (index r = 0; r < rows; ++r) {
         T* const row = scores + r * keys;
-        const index worked = detail::close_row(row, first + r + 1, keys);
+        const index worked = detail::close_row(row, s.causal ? first + r + 1 : keys, keys);
         const T shift = scale * row_maximum(row, worked);
         const T sum = msg::serial_team{}.sum(worked, [=](index j) {
           row[j] = msg::detail::exp_approx(msg::detail::fused(row[j], scale, -shift));
@@ -115,60 +132,65 @@ void attention_forward(const attention_shape& s, const T* qkv, const msg::mask_v
 }
 
 /// Gradient of attention_forward: dqkv from dout. Arguments as there; dqkv is written, not added to. Heads whose factor
-/// is exactly 0 get exactly zero. Probabilities are computed again from qkv and log_sum.
+/// is exactly 0, and padding, get exactly zero. Probabilities are computed again from qkv and log_sum. The query heads
+/// of a group are summed one after another.
 template <class T>
 void attention_backward(const attention_shape& s, const T* qkv, const msg::mask_view& heads, const T* out,
                         const T* log_sum, const T* dout, T* dqkv) {
-  const index step = 3 * s.width();
+  const index step = s.row_width();
   const index width = s.width();
   const T scale = static_cast<T>(1 / std::sqrt(static_cast<double>(s.head_dim)));
-  parallel_tasks(s.batch * s.heads, [&](index task) {
-    const index sequence = task / s.heads;
-    const index head = task % s.heads;
-    const T gate = heads ? static_cast<T>(heads.value[head]) : T(1);
-    const auto dx = detail::rows_of(s, dqkv, sequence, head);
-    if (gate == T(0)) {
-      for (T* const part : {dx.q, dx.k, dx.v}) {
-        for (index t = 0; t < s.tokens; ++t) { std::fill_n(part + t * step, s.head_dim, T(0)); }
-      }
-      return;
-    }
-    const auto x = detail::rows_of(s, qkv, sequence, head);
-    const index corner = sequence * s.tokens * width + head * s.head_dim;
-    const T* const y = out + corner;
-    const T* const dy = dout + corner;
-    T* const weights = detail::attention_scratch<T>(s.tokens);
-    T* const dscores = weights + detail::query_block * s.tokens;
-    // The last block sees all keys, so it sets what the earlier ones add to.
-    const index last = (s.tokens - 1) / detail::query_block * detail::query_block;
-    for (index first = last; first >= 0; first -= detail::query_block) {
-      const index rows = std::min(detail::query_block, s.tokens - first);
-      const index keys = first + rows;
-      const T beta = first == last ? T(0) : T(1);
-      const T* const dy_block = dy + first * width;
-      const T* const q_block = x.q + first * step;
-      gemm<T>(false, true, rows, keys, s.head_dim, 1, q_block, step, x.k, step, 0, weights, keys);
-      gemm<T>(false, true, rows, keys, s.head_dim, gate, dy_block, width, x.v, step, 0, dscores, keys);
-      for (index r = 0; r < rows; ++r) {
-        T* const p = weights + r * keys;
-        T* const dp = dscores + r * keys;
-        const T* const y_row = y + (first + r) * width;
-        const T* const dy_row = dy_block + r * width;
-        const index worked = detail::close_row(p, first + r + 1, keys);
-        const T shift = log_sum[task * s.tokens + first + r];
-        // sum_j p_j dp_j, by way of the output: p v = y / gate and dp = gate dy v^T
-        const T mean = msg::serial_team{}.sum(s.head_dim, [=](index d) { return y_row[d] * dy_row[d]; });
-        for (index j = 0; j < worked; ++j) {
-          p[j] = msg::detail::exp_approx(msg::detail::fused(p[j], scale, -shift));
-          dp[j] = scale * p[j] * (dp[j] - mean);
+  parallel_tasks(s.batch * s.kv_heads, [&](index task) {
+    const index sequence = task / s.kv_heads;
+    bool begun = false; // the keys' and values' gradients have been set
+    for (index member = 0; member < s.group(); ++member) {
+      const index head = task % s.kv_heads * s.group() + member;
+      const T gate = heads ? static_cast<T>(heads.value[head]) : T(1);
+      const index length = gate == T(0) ? 0 : s.length(sequence);
+      const auto dx = detail::rows_of(s, dqkv, sequence, head);
+      detail::clear_rows(dx.q, step, s.head_dim, length, s.tokens);
+      const auto x = detail::rows_of(s, qkv, sequence, head);
+      const index corner = sequence * s.tokens * width + head * s.head_dim;
+      const T* const y = out + corner;
+      const T* const dy = dout + corner;
+      const T* const log_sums = log_sum + (sequence * s.heads + head) * s.tokens;
+      T* const weights = detail::attention_scratch<T>(s.tokens);
+      T* const dscores = weights + detail::query_block * s.tokens;
+      // The last block sees all keys, so it sets what the earlier ones add to.
+      for (index block = (length + detail::query_block - 1) / detail::query_block; block-- > 0;) {
+        const index first = block * detail::query_block;
+        const index rows = std::min(detail::query_block, length - first);
+        const index keys = s.keys(first, rows, length);
+        const T beta = begun ? T(1) : T(0);
+        begun = true;
+        const T* const dy_block = dy + first * width;
+        const T* const q_block = x.q + first * step;
+        gemm<T>(false, true, rows, keys, s.head_dim, 1, q_block, step, x.k, step, 0, weights, keys);
+        gemm<T>(false, true, rows, keys, s.head_dim, gate, dy_block, width, x.v, step, 0, dscores, keys);
+        for (index r = 0; r < rows; ++r) {
+          T* const p = weights + r * keys;
+          T* const dp = dscores + r * keys;
+          const T* const y_row = y + (first + r) * width;
+          const T* const dy_row = dy_block + r * width;
+          const index worked = detail::close_row(p, s.causal ? first + r + 1 : keys, keys);
+          const T shift = log_sums[first + r];
+          // sum_j p_j dp_j, by way of the output: p v = y / gate and dp = gate dy v^T
+          const T mean = msg::serial_team{}.sum(s.head_dim, [=](index d) { return y_row[d] * dy_row[d]; });
+          for (index j = 0; j < worked; ++j) {
+            p[j] = msg::detail::exp_approx(msg::detail::fused(p[j], scale, -shift));
+            dp[j] = scale * p[j] * (dp[j] - mean);
+          }
+          std::fill(p + worked, p + keys, T(0));
+          std::fill(dp + worked, dp + keys, T(0));
         }
-        std::fill(p + worked, p + keys, T(0));
-        std::fill(dp + worked, dp + keys, T(0));
+        gemm<T>(true, false, keys, s.head_dim, rows, gate, weights, keys, dy_block, width, beta, dx.v, step);
+        gemm<T>(true, false, keys, s.head_dim, rows, 1, dscores, keys, q_block, step, beta, dx.k, step);
+        gemm<T>(false, false, rows, s.head_dim, keys, 1, dscores, keys, x.k, step, 0, dx.q + first * step, step);
       }
-      gemm<T>(true, false, keys, s.head_dim, rows, gate, weights, keys, dy_block, width, beta, dx.v, step);
-      gemm<T>(true, false, keys, s.head_dim, rows, 1, dscores, keys, q_block, step, beta, dx.k, step);
-      gemm<T>(false, false, rows, s.head_dim, keys, 1, dscores, keys, x.k, step, 0, dx.q + first * step, step);
     }
+    const auto dx = detail::rows_of(s, dqkv, sequence, task % s.kv_heads * s.group());
+    const index written = begun ? s.length(sequence) : 0;
+    for (T* const part : {dx.k, dx.v}) { detail::clear_rows(part, step, s.head_dim, written, s.tokens); }
   });
 }
 

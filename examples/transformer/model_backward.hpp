@@ -1,4 +1,4 @@
-// The reference GPT, backward: definitions of gpt's members; include model.hpp.
+// The reference Transformer, backward: definitions of transformer's members; include model.hpp.
 #pragma once
 
 #include "transformer/model.hpp"
@@ -9,114 +9,250 @@
 
 namespace reference {
 
-template <class T>
-void gpt<T>::backward(const tensor_set<T>& parameters, tensor_set<T>& gradients, double scale) {
-  if (targets_.empty()) {
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::backward(const parameter_set& parameters, parameter_set& gradients, double scale) {
+  if (!predicts_tokens_ && !predicts_next_) {
     throw msg::error(msg::diagnostic{
         .code = msg::errc::bad_state, .expected = "a forward with targets", .found = "none since the last backward"});
   }
-  const pointers p = bind<const T>(config_, names_, parameters);
-  const gpt_pointers<T> d = bind<T>(config_, names_, gradients);
+  const pointers p = bind<const T>(config_, schema_, parameters);
+  const gradient_pointers d = bind<T>(config_, schema_, gradients);
   work_.prepare_backward(config_, rows());
-  through_logits(p, d, counted_ == 0 ? T(0) : static_cast<T>(scale / static_cast<double>(counted_)));
-  for (index l = config_.layers - 1; l >= 0; --l) {
-    if (gate(l) != 0.0F) { through_layer(p, d, l); }
+  const auto share = [&](index counted) {
+    return counted == 0 ? T(0) : static_cast<T>(scale / static_cast<double>(counted));
+  };
+  if (features_.masked_language) {
+    on_.fill_zero(work_.stream_top.data(), rows() * config_.hidden);
+    if (counted_ > 0) { hidden_tokens_back(p, d, share(counted_)); }
+    if (counted_sentences_ > 0) { next_sentence_back(p, d, share(counted_sentences_)); }
+  } else {
+    const T* const x = stream(config_.layers);
+    on_.blocks(rows(), [&](row_range block) {
+      logits_back(p, d, x, work_.stream_top.data(), share(counted_), block);
+    });
+    tasks work(on_);
+    add_gradient(work, rows(), d.head, work_.final_norm.out.data(), work_.logits.data(), work_.head_partial.data());
+    add_norm_gradient(work, rows(), d.final_norm, 0);
+    work.run();
   }
-  embedding_backward(rows(), tokens_, config_.hidden, inputs_.data(), work_.stream_top.data(), d.wte, d.wpe);
-  targets_.clear();
+  for (index l = config_.layers - 1; l >= 0; --l) {
+    if (gate(l) != 0.0F) { layer_back(p, d, l); }
+  }
+  embedding_back(p, d);
+  predicts_tokens_ = predicts_next_ = false;
 }
 
-// Leaves the gradient of the stream behind the last layer in stream_top.
-template <class T>
-void gpt<T>::through_logits(const pointers& p, const gpt_pointers<T>& d, T scale) {
+/// Gradient of a norm in its input, and the first half of that of its gain and bias, in sums(s) and sums(s + 1).
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::norm_back(row_range block, index rows, const T* x, const norm_pointers<const T>& w,
+                                        const norm_state& n, const T* dy, T* dx, bool accumulate, std::size_t s) {
   const index hidden = config_.hidden;
-  const index vocab = config_.vocab;
-  const T* const x = stream(config_.layers);
+  const bool rms = features_.norm == msg::norm_kind::rms;
+  on_.run_chunks(block, hidden,
+                 msg::norm_gain_partial<T>{x, dy, rms ? nullptr : n.mean.data(), n.rstd.data(), sums(s),
+                                           rms ? nullptr : sums(s + 1), rows, hidden, masks_.hidden});
+  if (rms) {
+    on_.run(block, hidden,
+            msg::rms_norm_backward<T>{x, w.gain, n.rstd.data(), dy, dx, hidden, accumulate, masks_.hidden,
+                                      masks_.hidden});
+  } else {
+    on_.run(block, hidden,
+            msg::layer_norm_backward<T>{x, w.gain, n.mean.data(), n.rstd.data(), dy, dx, hidden, accumulate,
+                                        masks_.hidden, masks_.hidden});
+  }
+}
+
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::add_norm_gradient(tasks& work, index rows, const norm_pointers<T>& d, std::size_t s) {
+  work.add_join(rows, config_.hidden, sums(s), d.gain);
+  if (d.bias != nullptr) { work.add_join(rows, config_.hidden, sums(s + 1), d.bias); }
+}
+
+/// From the losses of a block of the head's rows to the gradient dx of what its last norm read; the norm's sums are
+/// sums(0) and sums(1).
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::logits_back(const pointers& p, const gradient_pointers& d, const T* x, T* dx, T scale,
+                                          row_range block) {
+  T* const logits = work_.logits.data();
   T* const dnormed = work_.dnormed.data();
-  T* const gain_sums = work_.partial[0].data();
-  T* const bias_sums = work_.partial[1].data();
-  for_row_blocks(rows(), [&](row_range block) {
-    run_rows(block,
-             cross_entropy_backward<T>{work_.logits.data(), targets_.data(), work_.log_sum.data(), scale, vocab});
-    gemm<T>(false, false, block.count, hidden, vocab, 1, work_.logits.data() + block.first * vocab, vocab, p.wte,
-            hidden, 0, dnormed + block.first * hidden, hidden);
-    run_chunks(block, msg::norm_gain_partial<T>{x, dnormed, work_.mean.data(), work_.rstd.data(), gain_sums, bias_sums,
-                                                rows(), hidden, masks_.hidden});
-    run_rows(block, msg::layer_norm_backward<T>{x, p.ln_f_gain, work_.mean.data(), work_.rstd.data(), dnormed,
-                                                work_.stream_top.data(), hidden, false, masks_.hidden, masks_.hidden});
+  on_.run(block, config_.vocab,
+          cross_entropy_backward<T>{logits, work_.targets.data(), work_.log_sum.data(), scale, config_.vocab});
+  bias_sums(on_, block, head_rows_, d.head, logits, work_.head_partial.data());
+  linear_backward(on_, block, p.head, logits, dnormed);
+  norm_back(block, head_rows_, x, p.final_norm, work_.final_norm, dnormed, dx, false, 0);
+}
+
+/// Adds to stream_top, the gradient of the stream behind the last layer, what comes from the hidden tokens.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::hidden_tokens_back(const pointers& p, const gradient_pointers& d, T scale) {
+  const index hidden = config_.hidden;
+  T* const dtransform = work_.stream_middle.data(); // the stream's buffers are free until the first layer
+  T* const dchosen = work_.stream_low.data();
+  if (d.head.matrices[0].bias != nullptr) {
+    work_.head_partial.resize(static_cast<std::size_t>(msg::chunk_count(head_rows_) * config_.vocab));
+  }
+  on_.blocks(head_rows_, [&](row_range block) {
+    logits_back(p, d, work_.transform.data(), dtransform, scale, block);
+    on_.run(block, hidden,
+            msg::activation_backward<T, msg::gelu_erf>{work_.transform_before.data(), p.transform.matrices[0].bias,
+                                                       dtransform, dtransform, hidden, {}});
+    bias_sums(on_, block, head_rows_, d.transform, dtransform, sums(2));
+    linear_backward(on_, block, p.transform, dtransform, dchosen);
+    on_.run(block, hidden,
+            scatter_row<T>{dchosen, work_.predicted.data(), work_.stream_top.data(), hidden});
   });
-  gradient_tasks<T> tasks(rows());
-  tasks.add_product(vocab, hidden, work_.logits.data(), work_.normed.data(), d.wte);
-  tasks.add_join(hidden, gain_sums, d.ln_f_gain);
-  tasks.add_join(hidden, bias_sums, d.ln_f_bias);
-  tasks.run();
+  tasks work(on_);
+  add_gradient(work, head_rows_, d.head, work_.final_norm.out.data(), work_.logits.data(), work_.head_partial.data());
+  add_gradient(work, head_rows_, d.transform, work_.chosen.data(), dtransform, sums(2));
+  add_norm_gradient(work, head_rows_, d.final_norm, 0);
+  work.run();
+}
+
+/// The same for the pairs of sentences.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::next_sentence_back(const pointers& p, const gradient_pointers& d, T scale) {
+  const index hidden = config_.hidden;
+  const index classes = p.next_sentence.out;
+  T* const dlogits = work_.sentence_logits.data();
+  T* const dpooled = work_.stream_middle.data();
+  T* const dfirst = work_.stream_low.data();
+  on_.blocks(batch_, [&](row_range block) {
+    on_.run(block, classes,
+            cross_entropy_backward<T>{dlogits, work_.next_sentence.data(), work_.sentence_log_sum.data(), scale,
+                                      classes});
+    bias_sums(on_, block, batch_, d.next_sentence, dlogits, sums(0));
+    linear_backward(on_, block, p.next_sentence, dlogits, dpooled);
+    on_.run(block, hidden,
+            msg::activation_backward<T, msg::hyperbolic_tangent>{work_.pooled_before.data(),
+                                                                 p.pooler.matrices[0].bias, dpooled, dpooled, hidden,
+                                                                 masks_.hidden});
+    bias_sums(on_, block, batch_, d.pooler, dpooled, sums(1));
+    linear_backward(on_, block, p.pooler, dpooled, dfirst);
+    on_.run(block, hidden, scatter_row<T>{dfirst, work_.first_rows.data(), work_.stream_top.data(), hidden});
+  });
+  tasks work(on_);
+  add_gradient(work, batch_, d.next_sentence, work_.pooled.data(), dlogits, sums(0));
+  add_gradient(work, batch_, d.pooler, work_.first.data(), dpooled, sums(1));
+  work.run();
+}
+
+/// From the gradient `dout` of the FFN's output to that of its input, written to `din` or added to it; sums(0) and
+/// sums(1) take its biases.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::ffn_back(const pointers& p, const gradient_pointers& d, index l, row_range block,
+                                       const T* dout, T* din, bool accumulate) {
+  const index ffn = config_.ffn;
+  auto& x = layer(l);
+  const auto& w = layer_of(p, l);
+  T* const dafter = work_.dafter.data();
+  const bool before_activation = masks_.released && masks_.ffn; // where the mask stands, and the bias has been added
+  const T* const bias = before_activation ? nullptr : w.ffn_in.matrices[0].bias;
+  const msg::mask_view mask = before_activation ? msg::mask_view{} : masks_.ffn;
+  bias_sums(on_, block, rows(), layer_of(d, l).ffn_out, dout, sums(0));
+  linear_backward(on_, block, w.ffn_out, dout, dafter);
+  with_activation(
+      features_.act,
+      [&](auto act) {
+        on_.run(block, ffn,
+                msg::activation_backward<T, decltype(act)>{x.before.data(), bias, dafter, dbefore(), ffn, mask});
+      },
+      [&] { on_.run(block, ffn, msg::gated_backward<T>{x.before.data(), dafter, dbefore(), ffn, mask}); });
+  if (before_activation) {
+    mask_pieces(on_, block, w.ffn_in, dbefore(), 1, [&](index) { return masks_.ffn; });
+  }
+  bias_sums(on_, block, rows(), layer_of(d, l).ffn_in, dbefore(), sums(1));
+  linear_backward(on_, block, w.ffn_in, dbefore(), din, accumulate);
 }
 
 // Takes the gradient of the stream behind layer l in stream_top, and leaves there that of the stream before it.
-template <class T>
-void gpt<T>::through_layer(const pointers& p, const gpt_pointers<T>& d, index l) {
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::layer_back(const pointers& p, const gradient_pointers& d, index l) {
   const index hidden = config_.hidden;
-  const index ffn = config_.ffn;
-  const index width = config_.heads * config_.head_dim;
   const bool gated = gate(l) != 1.0F;
-  layer_activations<T>& x = layer(l);
-  const T* const below = stream(l);
+  auto& x = layer(l);
+  const auto& w = layer_of(p, l);
   T* const top = work_.stream_top.data();
   T* const middle = work_.stream_middle.data();
   T* const low = work_.stream_low.data();
   T* const dnormed = work_.dnormed.data();
-  T* const dffn = work_.dffn.data();
-  // what reaches the sub-layers: the gradient of the stream itself, or g times it
-  const T* const dproj = gated ? work_.branch.data() : top;
-  const T* const dattn = gated ? work_.branch_2.data() : middle;
-  const auto partial = [&](std::size_t i) { return work_.partial[i].data(); };
-  const auto through_norm = [&](row_range block, const T* from, const T* gain, const storage<T>& mean,
-                                const storage<T>& rstd, std::size_t sums, const T* before, T* after) {
-    run_chunks(block, msg::norm_gain_partial<T>{from, dnormed, mean.data(), rstd.data(), partial(sums),
-                                                partial(sums + 1), rows(), hidden, masks_.hidden});
-    std::copy_n(before + block.first * hidden, block.count * hidden, after + block.first * hidden);
-    run_rows(block, msg::layer_norm_backward<T>{from, gain, mean.data(), rstd.data(), dnormed, after, hidden, true,
-                                                masks_.hidden, masks_.hidden});
-  };
-  const auto through_bias = [&](row_range block, const T* dy, index columns, std::size_t sums) {
-    run_chunks(block, msg::column_sum_partial<T>{dy, partial(sums), rows(), columns, columns});
+  T* const branch = work_.branch.data();
+  T* const branch_2 = work_.branch_2.data();
+  // what reaches the sub-layers' outputs: pre-norm, the gradient of the stream itself or g times it
+  const T* const dffn = !pre_norm() ? middle : gated ? branch : top;
+  const T* const dattention = !pre_norm() || gated ? branch_2 : middle;
+  const auto copy = [&](row_range block, const T* from, T* to) {
+    on_.run(block, hidden, copy_row<T>{from, to, hidden});
   };
 
-  for_row_blocks(rows(), [&](row_range block) {
-    if (gated) { run_rows(block, msg::residual_backward<T>{top, work_.branch.data(), hidden, gate_pointer(l)}); }
-    through_bias(block, dproj, hidden, 0);
-    linear_backward(block, ffn, hidden, dproj, p.proj_weight[l], dffn);
-    run_rows(block, msg::activation_backward<T>{x.before.data(), p.fc_bias[l], dffn, dffn, ffn, masks_.ffn});
-    through_bias(block, dffn, ffn, 1);
-    linear_backward(block, hidden, ffn, dffn, p.fc_weight[l], dnormed);
-    through_norm(block, x.middle.data(), p.ln_2_gain[l], x.mean_2, x.rstd_2, 2, top, middle);
-    if (gated) { run_rows(block, msg::residual_backward<T>{middle, work_.branch_2.data(), hidden, gate_pointer(l)}); }
-    through_bias(block, dattn, hidden, 4);
-    linear_backward(block, width, hidden, dattn, p.attn_out_weight[l], work_.dheads.data());
+  on_.blocks(rows(), [&](row_range block) {
+    if (pre_norm()) {
+      if (gated) { on_.run(block, hidden, msg::residual_backward<T>{top, branch, hidden, gate_pointer(l)}); }
+      ffn_back(p, d, l, block, dffn, dnormed, false);
+      copy(block, top, middle);
+      norm_back(block, rows(), x.sum_1.data(), w.norm_2, x.norm_2, dnormed, middle, true, 2);
+      if (gated) { on_.run(block, hidden, msg::residual_backward<T>{middle, branch_2, hidden, gate_pointer(l)}); }
+    } else {
+      // top becomes (1 - g) top, which goes past the layer
+      if (gated) { on_.run(block, hidden, msg::blend_backward<T>{top, top, branch, hidden, gate_pointer(l)}); }
+      norm_back(block, rows(), x.sum_2.data(), w.norm_2, x.norm_2, gated ? branch : top, middle, false, 2);
+      copy(block, middle, dnormed);
+      ffn_back(p, d, l, block, dffn, dnormed, true);
+      norm_back(block, rows(), x.sum_1.data(), w.norm_1, x.norm_1, dnormed, branch_2, false, 6);
+    }
+    bias_sums(on_, block, rows(), layer_of(d, l).attention_out, dattention, sums(4));
+    linear_backward(on_, block, w.attention_out, dattention, work_.dheads.data());
   });
-  attention_backward(attention(), x.qkv.data(), masks_.heads, x.heads.data(), x.log_sum.data(), work_.dheads.data(),
-                     work_.dqkv.data());
-  for_row_blocks(rows(), [&](row_range block) {
-    through_bias(block, work_.dqkv.data(), 3 * width, 5);
-    linear_backward(block, hidden, 3 * width, work_.dqkv.data(), p.attn_weight[l], dnormed, 3);
-    through_norm(block, below, p.ln_1_gain[l], x.mean_1, x.rstd_1, 6, middle, low);
+  T* const dqkv = work_.dqkv.data();
+  on_.template attention_backward<T>(attention(), x.qkv.data(), masks_.released ? msg::mask_view{} : masks_.heads,
+                                     x.heads.data(), x.log_sum.data(), work_.dheads.data(), dqkv);
+  on_.blocks(rows(), [&](row_range block) {
+    if (features_.rotary) { turn(block, dqkv, -1); }
+    if (masks_.released) { mask_heads(block, w.qkv, dqkv); }
+    bias_sums(on_, block, rows(), layer_of(d, l).qkv, dqkv, sums(5));
+    if (pre_norm()) {
+      linear_backward(on_, block, w.qkv, dqkv, dnormed);
+      copy(block, middle, low);
+      norm_back(block, rows(), stream(l), w.norm_1, x.norm_1, dnormed, low, true, 6);
+    } else {
+      if (gated) {
+        on_.run(block, hidden, msg::residual_forward<T>{branch_2, top, nullptr, low, hidden, nullptr});
+      } else {
+        copy(block, branch_2, low);
+      }
+      linear_backward(on_, block, w.qkv, dqkv, low, true);
+    }
   });
 
-  gradient_tasks<T> tasks(rows());
-  tasks.add_product(ffn, hidden, x.after.data(), dproj, d.proj_weight[l]);
-  tasks.add_product(hidden, ffn, x.normed_2.data(), dffn, d.fc_weight[l]);
-  tasks.add_product(width, hidden, x.heads.data(), dattn, d.attn_out_weight[l]);
-  tasks.add_product(hidden, 3 * width, x.normed_1.data(), work_.dqkv.data(), d.attn_weight[l]);
-  tasks.add_join(hidden, partial(0), d.proj_bias[l]);
-  tasks.add_join(ffn, partial(1), d.fc_bias[l]);
-  tasks.add_join(hidden, partial(2), d.ln_2_gain[l]);
-  tasks.add_join(hidden, partial(3), d.ln_2_bias[l]);
-  tasks.add_join(hidden, partial(4), d.attn_out_bias[l]);
-  tasks.add_join(3 * width, partial(5), d.attn_bias[l]);
-  tasks.add_join(hidden, partial(6), d.ln_1_gain[l]);
-  tasks.add_join(hidden, partial(7), d.ln_1_bias[l]);
-  tasks.run();
+  tasks work(on_);
+  const auto& g = layer_of(d, l);
+  add_gradient(work, rows(), g.ffn_out, x.after.data(), dffn, sums(0));
+  add_gradient(work, rows(), g.ffn_in, ffn_input(l), dbefore(), sums(1));
+  add_gradient(work, rows(), g.attention_out, x.heads.data(), dattention, sums(4));
+  add_gradient(work, rows(), g.qkv, attention_input(l), dqkv, sums(5));
+  add_norm_gradient(work, rows(), g.norm_2, 2);
+  add_norm_gradient(work, rows(), g.norm_1, 6);
+  work.run();
   std::swap(work_.stream_top, work_.stream_low);
+}
+
+/// From stream_top, the gradient of the stream before the first layer, to the embeddings.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::embedding_back(const pointers& p, const gradient_pointers& d) {
+  const index hidden = config_.hidden;
+  if (!pre_norm()) {
+    on_.blocks(rows(), [&](row_range block) {
+      norm_back(block, rows(), work_.embedded.data(), p.embedding_norm, work_.embedding_norm, work_.stream_top.data(),
+                work_.stream_low.data(), false, 0);
+    });
+    tasks work(on_);
+    add_norm_gradient(work, rows(), d.embedding_norm, 0);
+    work.run();
+    std::swap(work_.stream_top, work_.stream_low);
+  }
+  const T* const dx = work_.stream_top.data();
+  on_.scatter_add(rows(), hidden, work_.tokens.data(), dx, d.words);
+  if (d.places != nullptr) { on_.scatter_add(rows(), hidden, work_.places.data(), dx, d.places); }
+  if (d.types != nullptr) { on_.scatter_add(rows(), hidden, work_.types.data(), dx, d.types); }
 }
 
 } // namespace reference

@@ -1,100 +1,227 @@
-// The reference GPT, forward: definitions of gpt's members; include model.hpp.
+// The reference Transformer, forward: definitions of transformer's members; include model.hpp.
 #pragma once
 
 #include "transformer/model.hpp"
 
 namespace reference {
 
+/// Calls f(activation function) for one on a single input, f() for a gated one.
+template <class Plain, class Gated>
+void with_activation(activation act, const Plain& plain, const Gated& gated) {
+  switch (act) {
+    case activation::gelu_tanh: return plain(msg::gelu_tanh{});
+    case activation::gelu_erf: return plain(msg::gelu_erf{});
+    case activation::swiglu: return gated();
+  }
+}
+
 // One parallel region per stretch between attentions: a block of rows goes from the heads of one layer to the queries,
 // keys and values of the next while it is in the cache.
-template <class T>
-double gpt<T>::forward(const tensor_set<T>& parameters, std::span<const std::int32_t> inputs,
-                       std::span<const std::int32_t> targets, const masks& silence) {
-  check_batch(inputs, targets, silence);
-  const pointers p = bind<const T>(config_, names_, parameters);
-  masks_ = silence;
-  inputs_.assign(inputs.begin(), inputs.end());
-  targets_.assign(targets.begin(), targets.end());
-  counted_ = std::count_if(targets.begin(), targets.end(), [](std::int32_t target) { return target >= 0; });
-
+template <class T, backend_for<T> Backend>
+double transformer<T, Backend>::forward(const parameter_set& parameters, const model_input& input,
+                                        const masks& silence) {
+  check_batch(input, silence);
+  const pointers p = bind<const T>(config_, schema_, parameters);
+  take(input, silence);
+  if (p.head.matrices[0].bias != nullptr || masks_.vocab) {
+    work_.logit_shift.resize(static_cast<std::size_t>(config_.vocab));
+    on_.run({0, 1}, config_.vocab,
+            logit_shift_row<T>{p.head.matrices[0].bias, work_.logit_shift.data(), config_.vocab, masks_.vocab});
+  } else {
+    work_.logit_shift.resize(0);
+  }
   std::vector<index> active;
   for (index l = 0; l < config_.layers; ++l) {
     if (gate(l) != 0.0F) { active.push_back(l); }
   }
   for (std::size_t a = 0; a <= active.size(); ++a) {
-    for_row_blocks(rows(), [&](row_range block) {
+    on_.blocks(rows(), [&](row_range block) {
       if (a == 0) {
-        run_rows(block,
-                 embedding_forward<T>{p.wte, p.wpe, inputs_.data(), work_.embedded.data(), tokens_, config_.hidden});
+        embed(p, block);
       } else {
         out_of_attention(p, active[a - 1], block);
       }
       if (a < active.size()) {
         into_attention(p, active[a], block);
-      } else {
-        into_logits(p, block);
+      } else if (!features_.masked_language) {
+        into_logits(p, stream(config_.layers), block);
       }
     });
     if (a < active.size()) {
-      layer_activations<T>& x = layer(active[a]);
-      attention_forward(attention(), x.qkv.data(), masks_.heads, x.heads.data(), x.log_sum.data());
+      auto& x = layer(active[a]);
+      on_.template attention_forward<T>(attention(), x.qkv.data(), masks_.released ? msg::mask_view{} : masks_.heads,
+                                        x.heads.data(), x.log_sum.data());
     }
+  }
+  if (features_.masked_language) {
+    predict_hidden_tokens(p);
+    if (predicts_next_ || !predicts_tokens_) { predict_next_sentence(p); }
   }
   return mean_loss();
 }
 
-template <class T>
-void gpt<T>::into_attention(const pointers& p, index l, row_range block) {
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::norm(row_range block, const T* x, const norm_pointers<const T>& w, norm_state& to) {
   const index hidden = config_.hidden;
-  const index width = 3 * config_.heads * config_.head_dim;
-  layer_activations<T>& x = layer(l);
-  run_rows(block,
-           msg::layer_norm_forward<T>{stream(l), p.ln_1_gain[l], p.ln_1_bias[l], x.normed_1.data(), x.mean_1.data(),
-                                      x.rstd_1.data(), hidden, config_.norm_eps, masks_.hidden, masks_.hidden});
-  linear_forward(block, hidden, width, x.normed_1.data(), p.attn_weight[l], x.qkv.data());
-  run_rows(block, msg::activation_forward<T, msg::identity>{x.qkv.data(), p.attn_bias[l], x.qkv.data(), width, {}});
-}
-
-template <class T>
-void gpt<T>::out_of_attention(const pointers& p, index l, row_range block) {
-  const index hidden = config_.hidden;
-  const index ffn = config_.ffn;
-  layer_activations<T>& x = layer(l);
-  T* const branch = work_.branch.data();
-  linear_forward(block, config_.heads * config_.head_dim, hidden, x.heads.data(), p.attn_out_weight[l], branch);
-  run_rows(block,
-           msg::residual_forward<T>{stream(l), branch, p.attn_out_bias[l], x.middle.data(), hidden, gate_pointer(l)});
-  run_rows(block, msg::layer_norm_forward<T>{x.middle.data(), p.ln_2_gain[l], p.ln_2_bias[l], x.normed_2.data(),
-                                             x.mean_2.data(), x.rstd_2.data(), hidden, config_.norm_eps, masks_.hidden,
-                                             masks_.hidden});
-  linear_forward(block, hidden, ffn, x.normed_2.data(), p.fc_weight[l], x.before.data());
-  run_rows(block, msg::activation_forward<T>{x.before.data(), p.fc_bias[l], x.after.data(), ffn, masks_.ffn});
-  linear_forward(block, ffn, hidden, x.after.data(), p.proj_weight[l], branch);
-  run_rows(block,
-           msg::residual_forward<T>{x.middle.data(), branch, p.proj_bias[l], x.out.data(), hidden, gate_pointer(l)});
-}
-
-template <class T>
-void gpt<T>::into_logits(const pointers& p, row_range block) {
-  const index hidden = config_.hidden;
-  const index vocab = config_.vocab;
-  run_rows(block, msg::layer_norm_forward<T>{stream(config_.layers), p.ln_f_gain, p.ln_f_bias, work_.normed.data(),
-                                             work_.mean.data(), work_.rstd.data(), hidden, config_.norm_eps,
-                                             masks_.hidden, masks_.hidden});
-  gemm<T>(false, true, block.count, vocab, hidden, 1, work_.normed.data() + block.first * hidden, hidden, p.wte, hidden,
-          0, work_.logits.data() + block.first * vocab, vocab);
-  if (!targets_.empty()) {
-    run_rows(block, cross_entropy_forward<T>{work_.logits.data(), targets_.data(), work_.loss.data(),
-                                             work_.log_sum.data(), vocab});
+  if (features_.norm == msg::norm_kind::rms) {
+    on_.run(block, hidden,
+            msg::rms_norm_forward<T>{x, w.gain, to.out.data(), to.rstd.data(), hidden, config_.norm_eps, masks_.hidden,
+                                     masks_.hidden});
+  } else {
+    on_.run(block, hidden,
+            msg::layer_norm_forward<T>{x, w.gain, w.bias, to.out.data(), to.mean.data(), to.rstd.data(), hidden,
+                                       config_.norm_eps, masks_.hidden, masks_.hidden});
   }
 }
 
-template <class T>
-double gpt<T>::mean_loss() const noexcept {
-  if (counted_ == 0) { return 0; }
-  double sum = 0;
-  for (const T loss : work_.loss) { sum += static_cast<double>(loss); }
-  return sum / static_cast<double>(counted_);
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::embed(const pointers& p, row_range block) {
+  on_.run(block, config_.hidden,
+          embedding_forward<T>{p.words, p.types, p.places, work_.tokens.data(), work_.types.data(),
+                               work_.places.data(), work_.embedded.data(), config_.hidden});
+  if (!pre_norm()) { norm(block, work_.embedded.data(), p.embedding_norm, work_.embedding_norm); }
+}
+
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::into_attention(const pointers& p, index l, row_range block) {
+  auto& x = layer(l);
+  const auto& w = layer_of(p, l);
+  if (pre_norm()) { norm(block, stream(l), w.norm_1, x.norm_1); }
+  linear_forward(on_, block, w.qkv, attention_input(l), x.qkv.data());
+  add_bias(on_, block, w.qkv, x.qkv.data());
+  if (masks_.released) { mask_heads(block, w.qkv, x.qkv.data()); }
+  if (features_.rotary) { turn(block, x.qkv.data(), 1); }
+}
+
+/// Masks queries, keys and values, or their gradients.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::mask_heads(row_range block, const projection<const T>& w, T* qkv) {
+  const bool grouped = kv_heads_of(config_) != config_.heads;
+  mask_pieces(on_, block, w, qkv, config_.head_dim,
+              [&](index matrix) { return matrix > 0 && grouped ? masks_.kv_heads : masks_.heads; });
+}
+
+/// Rotary positions of queries and keys, which lie side by side.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::turn(row_range block, T* qkv, int direction) {
+  const index width = attention().row_width();
+  on_.run(block, width,
+          rotary_row<T>{qkv, work_.cosines.data(), work_.sines.data(), work_.places.data(),
+                        config_.heads + kv_heads_of(config_), config_.head_dim, width, direction});
+}
+
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::out_of_attention(const pointers& p, index l, row_range block) {
+  const index hidden = config_.hidden;
+  auto& x = layer(l);
+  const auto& w = layer_of(p, l);
+  T* const branch = work_.branch.data();
+  const float* const branch_gate = pre_norm() ? gate_pointer(l) : nullptr;
+  linear_forward(on_, block, w.attention_out, x.heads.data(), branch);
+  on_.run(block, hidden,
+          msg::residual_forward<T>{stream(l), branch, w.attention_out.matrices[0].bias, x.sum_1.data(), hidden,
+                                   branch_gate});
+  if (pre_norm()) {
+    norm(block, x.sum_1.data(), w.norm_2, x.norm_2);
+  } else {
+    norm(block, x.sum_1.data(), w.norm_1, x.norm_1);
+  }
+  through_ffn(p, l, block);
+  on_.run(block, hidden,
+          msg::residual_forward<T>{pre_norm() ? x.sum_1.data() : x.norm_1.out.data(), branch,
+                                   w.ffn_out.matrices[0].bias, x.sum_2.data(), hidden, branch_gate});
+  if (!pre_norm()) {
+    norm(block, x.sum_2.data(), w.norm_2, x.norm_2);
+    if (gate(l) != 1.0F) {
+      T* const out = x.norm_2.out.data();
+      on_.run(block, hidden, msg::blend_forward<T>{stream(l), out, out, hidden, gate_pointer(l)});
+    }
+  }
+}
+
+/// Leaves in `branch` what the FFN makes of its input, without the last bias.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::through_ffn(const pointers& p, index l, row_range block) {
+  const index ffn = config_.ffn;
+  auto& x = layer(l);
+  const auto& w = layer_of(p, l);
+  T* const before = x.before.data();
+  const T* bias = w.ffn_in.matrices[0].bias;
+  msg::mask_view mask = masks_.ffn;
+  linear_forward(on_, block, w.ffn_in, ffn_input(l), before);
+  if (masks_.released && mask) {
+    add_bias(on_, block, w.ffn_in, before);
+    mask_pieces(on_, block, w.ffn_in, before, 1, [&](index) { return mask; });
+    bias = nullptr;
+    mask = {};
+  }
+  with_activation(
+      features_.act,
+      [&](auto act) {
+        on_.run(block, ffn, msg::activation_forward<T, decltype(act)>{before, bias, x.after.data(), ffn, mask});
+      },
+      [&] { on_.run(block, ffn, msg::gated_forward<T>{before, x.after.data(), ffn, mask}); });
+  linear_forward(on_, block, w.ffn_out, x.after.data(), work_.branch.data());
+}
+
+/// The head's last norm, logits and losses on a block of its rows, from x.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::into_logits(const pointers& p, const T* x, row_range block) {
+  const index vocab = config_.vocab;
+  T* const logits = work_.logits.data();
+  norm(block, x, p.final_norm, work_.final_norm);
+  linear_forward(on_, block, p.head, work_.final_norm.out.data(), logits);
+  if (work_.logit_shift.size() != 0) {
+    on_.run(block, vocab, shift_logits<T>{logits, work_.logit_shift.data(), vocab});
+  }
+  if (predicts_tokens_) {
+    on_.run(block, vocab,
+            cross_entropy_forward<T>{logits, work_.targets.data(), work_.loss.data(), work_.log_sum.data(), vocab});
+  }
+}
+
+/// BERT's head for hidden tokens, on the rows that count.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::predict_hidden_tokens(const pointers& p) {
+  const index hidden = config_.hidden;
+  on_.blocks(head_rows_, [&](row_range block) {
+    on_.run(block, hidden,
+            gather_row<T>{stream(config_.layers), work_.predicted.data(), work_.chosen.data(), hidden});
+    linear_forward(on_, block, p.transform, work_.chosen.data(), work_.transform_before.data());
+    on_.run(block, hidden,
+            msg::activation_forward<T, msg::gelu_erf>{work_.transform_before.data(), p.transform.matrices[0].bias,
+                                                      work_.transform.data(), hidden, {}});
+    into_logits(p, work_.transform.data(), block);
+  });
+}
+
+/// BERT's pooler and head for pairs of sentences, on the first token of each sequence.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::predict_next_sentence(const pointers& p) {
+  const index hidden = config_.hidden;
+  on_.blocks(batch_, [&](row_range block) {
+    on_.run(block, hidden, gather_row<T>{stream(config_.layers), work_.first_rows.data(), work_.first.data(), hidden});
+    linear_forward(on_, block, p.pooler, work_.first.data(), work_.pooled_before.data());
+    on_.run(block, hidden,
+            msg::activation_forward<T, msg::hyperbolic_tangent>{work_.pooled_before.data(), p.pooler.matrices[0].bias,
+                                                                work_.pooled.data(), hidden, masks_.hidden});
+    linear_forward(on_, block, p.next_sentence, work_.pooled.data(), work_.sentence_logits.data());
+    add_bias(on_, block, p.next_sentence, work_.sentence_logits.data());
+    if (predicts_next_) {
+      on_.run(block, p.next_sentence.out,
+              cross_entropy_forward<T>{work_.sentence_logits.data(), work_.next_sentence.data(),
+                                       work_.sentence_loss.data(), work_.sentence_log_sum.data(),
+                                       p.next_sentence.out});
+    }
+  });
+}
+
+template <class T, backend_for<T> Backend>
+double transformer<T, Backend>::mean_loss() {
+  const auto mean = [&](const auto& losses, index rows, index counted) {
+    return counted == 0 ? 0.0 : on_.sum(losses.data(), rows) / static_cast<double>(counted);
+  };
+  return mean(work_.loss, head_rows_, counted_) + mean(work_.sentence_loss, batch_, counted_sentences_);
 }
 
 } // namespace reference

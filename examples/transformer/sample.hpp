@@ -23,7 +23,7 @@ template <class T>
   const msg::random_stream stream{seed, msg::stream_of("sample")};
   std::string text = "\n";
   std::vector<std::int32_t> context(static_cast<std::size_t>(window));
-  gpt<T> model(state.sizes, 1, window);
+  transformer<T> model(state.sizes, 1, window);
   for (index made = 0; made < count; ++made) {
     const auto length = std::min(static_cast<index>(text.size()), window);
     std::fill(context.begin(), context.end(), 0); // what stands behind the last byte cannot be seen: causal
@@ -31,7 +31,7 @@ template <class T>
       context[static_cast<std::size_t>(t)] =
           static_cast<unsigned char>(text[text.size() - static_cast<std::size_t>(length - t)]);
     }
-    (void)model.forward(state.values, context, {}, masks.view());
+    (void)model.forward(state.values, {context}, masks.view());
     const auto logits = model.logits().subspan(static_cast<std::size_t>((length - 1) * state.sizes.vocab),
                                                static_cast<std::size_t>(state.sizes.vocab));
     const T greatest = *std::max_element(logits.begin(), logits.end());

@@ -125,7 +125,7 @@ private:
 
   void rebuild_model() {
     const options& o = setup_.settings;
-    model_ = std::make_unique<gpt<float>>(state_.sizes, o.batch, o.seq);
+    model_ = std::make_unique<transformer<float>>(state_.sizes, o.batch, o.seq);
     gradients_ = state_.values.like();
     ages_.clear();
     stage_ = {step_, seconds_};
@@ -156,7 +156,7 @@ private:
     double loss = 0;
     for (index micro = 0; micro < o.accumulate; ++micro) {
       position_ = train_batch(data_, o.seed, position_, o.batch, tokens_in_.data(), targets_.data());
-      loss += model_->forward(state_.values, tokens_in_, targets_, masks.view()) / static_cast<double>(o.accumulate);
+      loss += model_->forward(state_.values, {tokens_in_, targets_}, masks.view()) / static_cast<double>(o.accumulate);
       model_->backward(state_.values, gradients_, 1 / static_cast<double>(o.accumulate));
     }
     double squares = 0;
@@ -210,7 +210,7 @@ private:
     const auto first_unused = static_cast<std::ptrdiff_t>(count * o.seq);
     std::fill(tokens_in_.begin() + first_unused, tokens_in_.end(), 0);
     std::fill(targets_.begin() + first_unused, targets_.end(), -1); // does not count
-    return model_->forward(state_.values, tokens_in_, targets_, masks.view());
+    return model_->forward(state_.values, {tokens_in_, targets_}, masks.view());
   }
 
   /// The next stage happens now, before the forward of step_; the same batch is put through the old and the new model.
@@ -379,7 +379,7 @@ private:
   std::size_t next_stage_ = 0;
   data_position position_;
   std::vector<index> stage_steps_;
-  std::unique_ptr<gpt<float>> model_;
+  std::unique_ptr<transformer<float>> model_;
   tensor_set<float> gradients_;
   std::vector<msg::parameter_ages> ages_;
   bool ages_moving_ = false;

@@ -46,11 +46,11 @@ struct result {
 /// Forward and backward with the masks of a step.
 template <class T>
 result<T> run(const reference::model_state<T>& state, const batch& data, index step) {
-  reference::gpt<T> model(state.sizes, data.sequences, data.tokens);
+  reference::transformer<T> model(state.sizes, data.sequences, data.tokens);
   const reference::live_masks masks = state.masks(step);
   result<T> out;
   out.gradients = state.values.like();
-  out.loss = model.forward(state.values, data.inputs, data.targets, masks.view());
+  out.loss = model.forward(state.values, {data.inputs, data.targets}, masks.view());
   out.logits.assign(model.logits().begin(), model.logits().end());
   model.backward(state.values, out.gradients);
   return out;

@@ -135,11 +135,11 @@ struct outcome {
 template <class T>
 outcome<T> run(const config& c, index batch, index tokens, const tensor_set<T>& parameters,
                const reference::masks& masks = {}) {
-  reference::gpt<T> model(c, batch, tokens);
+  reference::transformer<T> model(c, batch, tokens);
   const auto inputs = random_tokens(c, model.rows(), 1);
   auto targets = random_tokens(c, model.rows(), 2);
   targets[1] = -1;
-  outcome<T> o{model.forward(parameters, inputs, targets, masks), {}, parameters.like()};
+  outcome<T> o{model.forward(parameters, {inputs, targets}, masks), {}, parameters.like()};
   o.logits.assign(model.logits().begin(), model.logits().end());
   model.backward(parameters, o.gradients);
   return o;

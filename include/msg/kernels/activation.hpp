@@ -6,6 +6,8 @@
 #include <msg/kernels/scale.hpp>
 #include <msg/tensor.hpp>
 
+#include <cmath>
+
 MSG_NAMESPACE_BEGIN
 
 // An activation is a stateless type with value(x) and slope(x), its derivative, on float and double; made of IEEE
@@ -124,11 +126,25 @@ private:
   }
 };
 
+/// tanh(x), of the C library: for a few rows (a pooler), not for wide layers.
+struct hyperbolic_tangent {
+  template <class A>
+  [[nodiscard]] MSG_HOST_DEVICE static A value(A x) noexcept {
+    return std::tanh(x);
+  }
+  template <class A>
+  [[nodiscard]] MSG_HOST_DEVICE static A slope(A x) noexcept {
+    const A y = std::tanh(x);
+    return (A(1) - y) * (A(1) + y);
+  }
+};
+
 /// y = m . act(x + bias).
 ///
-/// x, y   (rows, width); y may be x where no backward follows
-/// bias   (width), or null
-/// mask   (width / repeat), or none
+/// x, y    (rows, width); y may be x where no backward follows
+/// bias    (width), or null
+/// mask    (width / repeat), or none
+/// stride  between rows, so that x and y can be the same columns of wider rows; 0: width
 template <class T, class Activation = gelu_tanh>
 struct activation_forward {
   const T* x;
@@ -137,13 +153,15 @@ struct activation_forward {
   index width;
   mask_view mask;
   index repeat = 1;
+  index stride = 0;
 
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
-    const T* const from = x + row * width;
+    const index step = stride == 0 ? width : stride;
+    const T* const from = x + row * step;
     const T* const shift = bias;
-    T* const to = y + row * width;
+    T* const to = y + row * step;
     if (shift == nullptr) {
       detail::each_unit(team, width, mask, repeat, [=](index j, auto units, index unit) {
         to[j] = T(units.times(unit, Activation::value(A(from[j]))));
@@ -185,6 +203,61 @@ struct activation_backward {
         to[j] = T(units.times(unit, A(slope[j]) * Activation::slope(A(from[j]) + A(shift[j]))));
       });
     }
+  }
+};
+
+/// A gated linear unit: y = m . act(gate) . up; with silu, SwiGLU. The mask stands on the product, once.
+///
+/// x      (rows, 2 width): gates, then ups
+/// y      (rows, width)
+/// mask   (width), or none
+/// Source: Shazeer 2020, GLU variants improve Transformer.
+template <class T, class Activation = silu>
+struct gated_forward {
+  const T* x;
+  T* y;
+  index width;
+  mask_view mask;
+
+  template <class Team>
+  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+    using A = accumulate_t<T>;
+    const T* const gate = x + row * 2 * width;
+    const T* const up = gate + width;
+    T* const to = y + row * width;
+    detail::each_unit(team, width, mask, 1, [=](index j, auto units, index unit) {
+      to[j] = T(units.times(unit, Activation::value(A(gate[j])) * A(up[j])));
+    });
+  }
+};
+
+/// Gradient of gated_forward in x: d gate = m . dy . up . act'(gate), d up = m . dy . act(gate).
+///
+/// dy  (rows, width)
+/// dx  (rows, 2 width); may be x
+template <class T, class Activation = silu>
+struct gated_backward {
+  const T* x;
+  const T* dy;
+  T* dx;
+  index width;
+  mask_view mask;
+
+  template <class Team>
+  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+    using A = accumulate_t<T>;
+    const T* const gate = x + row * 2 * width;
+    const T* const up = gate + width;
+    const T* const slope = dy + row * width;
+    T* const to_gate = dx + row * 2 * width;
+    T* const to_up = to_gate + width;
+    detail::each_unit(team, width, mask, 1, [=](index j, auto units, index unit) {
+      const A g = A(gate[j]);
+      const A by_gate = A(slope[j]) * A(up[j]) * Activation::slope(g);
+      const A by_up = A(slope[j]) * Activation::value(g);
+      to_gate[j] = T(units.times(unit, by_gate));
+      to_up[j] = T(units.times(unit, by_up));
+    });
   }
 };
 
