@@ -97,6 +97,7 @@ struct axis_contract {
   bool weight_norm_statistics = false;  // norms over the axis: statistics weighted by the split, outputs untouched
   bool blend_layers = false;            // x + c f(x) on fresh layers
   bool mask_logits = false;             // add log c to the logits of fresh units
+  bool masked_by_readers = false;       // nothing: all who read fresh units (key-value heads) are masked themselves
   double gain_factor = 1;               // applied to stored norm gains by apply()
   double eps_factor = 1;                // the forward's eps times this
   double softmax_scale = 1;             // attention logits times this
@@ -105,8 +106,16 @@ struct axis_contract {
   std::string reason{};                 // why not exact, or what to note
   /// The axis has a mask that ramps from 0 to 1.
   [[nodiscard]] bool masked() const noexcept {
-    return mask_activations || mask_norm_statistics || blend_layers || mask_logits;
+    return mask_activations || mask_norm_statistics || blend_layers || mask_logits || masked_by_readers;
   }
+};
+
+/// Query heads by the group that shares one key-value head: heads [g * new_size, (g + 1) * new_size) are group g.
+struct head_grouping {
+  index old_size = 0;          // heads of a group before; 0: the axis is not grouped
+  index new_size = 0;          // and after
+  std::vector<index> source{}; // (new groups): what the rule of the key-value heads made of each
+  std::vector<double> split{}; // (new groups): its split
 };
 
 /// What a rule gets to know about the axis it grows.
@@ -122,6 +131,8 @@ struct rule_request {
   bool logits = false; // a softmax runs over the axis
   bool scored = false; // its units are summed in attention scores
   std::uint64_t seed = 0;
+  head_grouping groups{};    // of query heads that share key-value heads
+  bool feeds_groups = false; // the key-value heads of such groups: fresh ones are read by fresh query heads alone
 };
 
 /// What a rule decides: for each new unit a source, a split weight, and whether the optimizer sees it as newborn.
@@ -203,6 +214,24 @@ inline request axis::grow_to(index new_size, const grow_options& options) const 
       if (next != old_size || static_cast<index>(where.old_of.size()) != new_size) { return {}; }
       old_of = where.old_of;
       break;
+    }
+  }
+  return old_of;
+}
+
+/// As positions_of, for query heads in groups: fresh heads lie within each group as `where` says, and a fresh group is
+/// fresh as a whole, so that every old head goes on reading its old key-value head.
+///
+/// groups           the old group at each new place, or fresh_unit: positions of the key-value heads
+/// old_each, new_each  heads of a group
+[[nodiscard]] inline std::vector<index> positions_in_groups(const placement& where, const std::vector<index>& groups,
+                                                            index old_each, index new_each) {
+  if (where.what == placement::order::given) { return {}; }
+  std::vector<index> old_of;
+  const std::vector<index> within = positions_of(where, old_each, new_each);
+  for (const index group : groups) {
+    for (const index unit : within) {
+      old_of.push_back(group == fresh_unit || unit == fresh_unit ? fresh_unit : group * old_each + unit);
     }
   }
   return old_of;

@@ -3,6 +3,7 @@
 
 #include <msg/axis.hpp>
 #include <msg/error.hpp>
+#include <msg/parameter.hpp>
 #include <msg/tensor.hpp>
 
 #include <algorithm>
@@ -15,42 +16,27 @@
 
 MSG_NAMESPACE_BEGIN
 
-/// What a parameter is; decides its fresh values (a fresh bias is 0, a fresh gain 1) and its optimizer group.
-enum class kind { weight, bias, norm_gain, norm_bias };
-
-/// Weight decay is for matrices; biases and norms are left alone.
-[[nodiscard]] constexpr bool decays(kind what) noexcept { return what == kind::weight; }
-
 /// Which statistics a norm takes over an axis.
 enum class norm_kind { none, layer, rms };
 
 /// Whether the norm stands before a sub-layer, on its input, or after it, on the residual stream itself.
 enum class norm_position { pre, post };
 
-struct parameter {
-  std::string name;
-  kind what = kind::weight;
-  std::vector<dimension> dims; // row-major storage order, at most max_rank
+/// Query heads in groups that share one key-value head each: head a reads group a / (heads / kv_heads).
+struct head_groups {
+  std::string heads;
+  std::string kv_heads;
+};
 
-  [[nodiscard]] std::vector<index> shape() const {
-    std::vector<index> result;
-    for (const dimension& d : dims) { result.push_back(d.size()); }
-    return result;
-  }
-  [[nodiscard]] index size() const noexcept {
-    index result = 1;
-    for (const dimension& d : dims) { result *= d.size(); }
-    return result;
-  }
-  /// The axis is used in one of the dimensions with this role.
-  [[nodiscard]] bool uses(std::string_view axis_name, role what_role) const {
-    return std::any_of(dims.begin(), dims.end(), [&](const dimension& d) {
-      return d.what == what_role && std::any_of(d.extent.terms.begin(), d.extent.terms.end(), [&](const product& t) {
-               return std::any_of(t.factors.begin(), t.factors.end(),
-                                  [&](const factor& f) { return f.axis == axis_name; });
-             });
-    });
-  }
+/// Where the two channels of a rotated pair lie in a head, and where their frequencies come from.
+enum class rotary_layout {
+  none,
+  half_split, // i and i + head_dim / 2 (Llama)
+  adjacent    // 2 i and 2 i + 1 (GPT-J)
+};
+enum class rotary_frequencies {
+  computed, // theta^(-2i / head_dim): a wider head would change all of them
+  listed    // a table of the model's own, to which a growth appends
 };
 
 /// The parameters of a model, in the order of its packed buffer. Building one never throws for bad input: findings are
@@ -90,7 +76,8 @@ public:
     return *this;
   }
 
-  /// Norms take their statistics over this axis, so its units are coupled (the hidden axis of a Transformer).
+  /// This axis is a residual stream, and norms take their statistics over it, so its units are coupled (the hidden axis
+  /// of a Transformer). norm_kind::none: a stream without norms.
   schema& normed(const axis& a, norm_kind norm = norm_kind::layer, norm_position where = norm_position::pre) {
     norms_[a.name] = {norm, where};
     note_axis(a.name, a.size, {}, -1);
@@ -109,6 +96,38 @@ public:
     note_axis(a.name, a.size, {}, -1);
     return *this;
   }
+  /// This parameter writes the keys of such a score: what zero_block needs to know to widen a head. A fused parameter
+  /// says which part of it: keys("c_attn", 1) for out(3 * heads * head_dim) and for out(q | k | v).
+  schema& keys(const std::string& parameter_name, index part = 0) {
+    if (find(parameter_name) == nullptr) {
+      findings_.push_back({.code = errc::unknown_parameter,
+                           .parameter = parameter_name,
+                           .expected = "a parameter added before keys() names it"});
+    }
+    keys_.push_back({parameter_name, part});
+    return *this;
+  }
+  /// Units of this axis are rotated in pairs by their position (RoPE).
+  schema& rotary(const axis& a, rotary_layout layout, rotary_frequencies from = rotary_frequencies::computed) {
+    rotary_[a.name] = {layout, from};
+    note_axis(a.name, a.size, {}, -1);
+    return *this;
+  }
+
+  /// Query head a reads key-value head a / (heads / kv_heads). Growths keep the groups whole: see
+  /// positions_in_groups().
+  schema& grouped(const axis& heads, const axis& kv_heads) {
+    groups_.push_back({heads.name, kv_heads.name});
+    note_axis(heads.name, heads.size, {}, -1);
+    note_axis(kv_heads.name, kv_heads.size, {}, -1);
+    if (heads.name == kv_heads.name || kv_heads.size < 1 || heads.size % kv_heads.size != 0) {
+      findings_.push_back({.code = errc::bad_size,
+                           .axis = heads.name,
+                           .expected = "a multiple of " + std::to_string(kv_heads.size) + " '" + kv_heads.name + "'",
+                           .found = std::to_string(heads.size)});
+    }
+    return *this;
+  }
 
   // Not on a temporary: a range-for over gpt2(sizes).parameters() would run over a destroyed schema.
   [[nodiscard]] const std::vector<parameter>& parameters() const& noexcept { return parameters_; }
@@ -117,11 +136,11 @@ public:
   const std::vector<axis>& axes() const&& = delete;
   [[nodiscard]] const std::vector<diagnostic>& diagnose() const noexcept { return findings_; }
   [[nodiscard]] norm_kind norm_of(std::string_view axis_name) const {
-    const auto found = norms_.find(std::string(axis_name));
+    const auto found = norms_.find(axis_name);
     return found == norms_.end() ? norm_kind::none : found->second.first;
   }
   [[nodiscard]] norm_position norm_position_of(std::string_view axis_name) const {
-    const auto found = norms_.find(std::string(axis_name));
+    const auto found = norms_.find(axis_name);
     return found == norms_.end() ? norm_position::pre : found->second.second;
   }
   [[nodiscard]] bool has_logits(std::string_view axis_name) const {
@@ -130,6 +149,20 @@ public:
   [[nodiscard]] bool is_scored(std::string_view axis_name) const {
     return std::find(scored_.begin(), scored_.end(), axis_name) != scored_.end();
   }
+  [[nodiscard]] bool is_residual(std::string_view axis_name) const { return norms_.find(axis_name) != norms_.end(); }
+  [[nodiscard]] bool writes_keys(std::string_view parameter_name, index part) const {
+    return std::any_of(keys_.begin(), keys_.end(),
+                       [&](const auto& k) { return k.first == parameter_name && k.second == part; });
+  }
+  [[nodiscard]] bool writes_keys(std::string_view parameter_name) const {
+    return std::any_of(keys_.begin(), keys_.end(), [&](const auto& k) { return k.first == parameter_name; });
+  }
+  [[nodiscard]] std::pair<rotary_layout, rotary_frequencies> rotary_of(std::string_view axis_name) const {
+    const auto found = rotary_.find(axis_name);
+    return found == rotary_.end() ? std::pair{rotary_layout::none, rotary_frequencies::computed} : found->second;
+  }
+  [[nodiscard]] const std::vector<head_groups>& groups() const& noexcept { return groups_; }
+  const std::vector<head_groups>& groups() const&& = delete;
 
   /// nullptr where there is none.
   [[nodiscard]] const parameter* find(std::string_view name) const noexcept {
@@ -183,6 +216,9 @@ public:
     result.norms_ = norms_;
     result.logits_ = logits_;
     result.scored_ = scored_;
+    result.keys_ = keys_;
+    result.rotary_ = rotary_;
+    result.groups_ = groups_;
     return result;
   }
 
@@ -228,6 +264,9 @@ private:
   std::map<std::string, std::pair<norm_kind, norm_position>, std::less<>> norms_;
   std::vector<std::string> logits_;
   std::vector<std::string> scored_;
+  std::vector<std::pair<std::string, index>> keys_; // parameter and part
+  std::map<std::string, std::pair<rotary_layout, rotary_frequencies>, std::less<>> rotary_;
+  std::vector<head_groups> groups_;
   std::vector<diagnostic> findings_;
 };
 

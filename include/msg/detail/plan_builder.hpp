@@ -6,11 +6,13 @@
 #include <msg/request.hpp>
 #include <msg/schema.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,7 +30,14 @@ struct plan_builder {
   plan_builder(const schema& old, const std::vector<request>& requests, const rule& fallback,
                const plan_options& options)
       : before(old), findings(old.diagnose()) {
-    for (const request& r : requests) { add_axis(r, r.options.rule ? *r.options.rule : fallback, options); }
+    // Key-value heads first: the query heads that share them are placed, and copied, as they are.
+    for (const bool grouped : {false, true}) {
+      for (const request& r : requests) {
+        if ((group_of(r.axis) != nullptr) != grouped) { continue; }
+        add_axis(r, r.options.rule ? *r.options.rule : fallback, options, requests);
+      }
+    }
+    check_groups(requests);
     if (axes.size() > static_cast<std::size_t>(max_fillers)) {
       findings.push_back({.code = errc::unsupported,
                           .expected = "at most " + std::to_string(max_fillers) + " axes in one plan",
@@ -36,6 +45,10 @@ struct plan_builder {
                           .hint = "make two plans, one after the other"});
     }
     if (!findings.empty()) { return; }
+    const auto asked = [&requests](const axis_plan& a) {
+      return std::find_if(requests.begin(), requests.end(), [&a](const request& r) { return r.axis == a.name; });
+    };
+    std::sort(axes.begin(), axes.end(), [&](const axis_plan& a, const axis_plan& b) { return asked(a) < asked(b); });
     std::map<std::string, index, std::less<>> sizes;
     for (const axis_plan& a : axes) { sizes[a.name] = a.new_size; }
     after = before.resized(sizes);
@@ -51,7 +64,51 @@ private:
                         .hint = std::move(hint)});
   }
 
-  void add_axis(const request& asked, const rule& by, const plan_options& options) {
+  [[nodiscard]] const head_groups* group_of(std::string_view heads) const {
+    for (const head_groups& g : before.groups()) {
+      if (g.heads == heads) { return &g; }
+    }
+    return nullptr;
+  }
+
+  // How query heads are grouped, before and after: nothing, with a finding, where the new sizes make no whole groups or
+  // an old head would have to change its key-value head.
+  [[nodiscard]] head_grouping grouping(const head_groups& pair, index old_heads, index new_heads) {
+    head_grouping groups;
+    const index old_kv = before.axis_at(pair.kv_heads).size;
+    const axis_plan* kv = axis_of(pair.kv_heads);
+    const index new_kv = kv == nullptr ? old_kv : kv->new_size;
+    if (new_heads % new_kv != 0) {
+      refuse(errc::bad_size, pair.heads, "a multiple of " + std::to_string(new_kv) + " '" + pair.kv_heads + "'",
+             std::to_string(new_heads));
+    } else if (new_heads / new_kv < old_heads / old_kv) {
+      refuse(errc::unsupported, pair.heads,
+             "at least " + std::to_string(old_heads / old_kv) + " for each of '" + pair.kv_heads + "'",
+             std::to_string(new_heads / new_kv), "an old query head would change its key-value head");
+    } else {
+      groups.old_size = old_heads / old_kv;
+      groups.new_size = new_heads / new_kv;
+      for (index g = 0; g < new_kv; ++g) {
+        groups.source.push_back(kv == nullptr ? g : kv->growth.source[static_cast<std::size_t>(g)]);
+        groups.split.push_back(kv == nullptr ? 1 : kv->growth.split[static_cast<std::size_t>(g)]);
+      }
+    }
+    return groups;
+  }
+  [[nodiscard]] static bool names(const std::vector<request>& requests, const std::string& axis_name) {
+    return std::any_of(requests.begin(), requests.end(), [&](const request& r) { return r.axis == axis_name; });
+  }
+  // Groups of which only the key-value heads grow.
+  void check_groups(const std::vector<request>& requests) {
+    for (const head_groups& pair : before.groups()) {
+      if (axis_of(pair.kv_heads) == nullptr || names(requests, pair.heads)) { continue; }
+      const index heads = before.axis_at(pair.heads).size;
+      (void)grouping(pair, heads, heads);
+    }
+  }
+
+  void add_axis(const request& asked, const rule& by, const plan_options& options,
+                const std::vector<request>& requests) {
     const axis* known = before.find_axis(asked.axis);
     if (known == nullptr) {
       return refuse(errc::unknown_axis, asked.axis, before.axis_names(), "'" + asked.axis + "'");
@@ -65,11 +122,24 @@ private:
                     std::to_string(asked.new_size));
     }
     const placement& where = asked.options.placement ? *asked.options.placement : options.placement;
-    axis_plan result{.name = asked.axis,
-                     .old_size = known->size,
-                     .new_size = asked.new_size,
-                     .placement = where.what,
-                     .old_of = positions_of(where, known->size, asked.new_size)};
+    axis_plan result{.name = asked.axis, .old_size = known->size, .new_size = asked.new_size, .placement = where.what};
+    head_grouping groups;
+    if (const head_groups* pair = group_of(asked.axis)) {
+      const axis_plan* kv = axis_of(pair->kv_heads);
+      if (!before.diagnose().empty() || (kv == nullptr && names(requests, pair->kv_heads))) { return; } // reported
+      groups = grouping(*pair, known->size, asked.new_size);
+      if (groups.old_size == 0) { return; }
+      const index kv_size = before.axis_at(pair->kv_heads).size;
+      const std::vector<index> kv_places = kv == nullptr ? positions_of({}, kv_size, kv_size) : kv->old_of;
+      result.old_of = positions_in_groups(where, kv_places, groups.old_size, groups.new_size);
+      if (result.old_of.empty()) {
+        return refuse(errc::bad_placement, asked.axis,
+                      "an order that holds for every group of '" + pair->kv_heads + "'", positions_text(where.old_of),
+                      "append, prepend or interleave");
+      }
+    } else {
+      result.old_of = positions_of(where, known->size, asked.new_size);
+    }
     if (static_cast<index>(result.old_of.size()) != asked.new_size) {
       return refuse(errc::bad_placement, asked.axis,
                     std::to_string(asked.new_size) + " positions with old units 0.." + std::to_string(known->size - 1) +
@@ -85,7 +155,9 @@ private:
                      .position = before.norm_position_of(asked.axis),
                      .logits = before.has_logits(asked.axis),
                      .scored = before.is_scored(asked.axis),
-                     .seed = options.seed};
+                     .seed = options.seed,
+                     .groups = std::move(groups)};
+    for (const head_groups& pair : before.groups()) { ask.feeds_groups |= pair.kv_heads == asked.axis; }
     for (const parameter& p : before.parameters()) {
       ask.as_out = ask.as_out || p.uses(asked.axis, role::out);
       ask.as_in = ask.as_in || p.uses(asked.axis, role::in);
