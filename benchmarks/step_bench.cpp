@@ -53,12 +53,10 @@ private:
   void linear(index in, index out) {
     reference::projection<const float> w{.in = in, .in_out = true};
     w.add({.weight = w_.data(), .out = out});
-    on_.blocks(rows_, [&](reference::row_range block) {
-      reference::linear_forward(on_, block, w, x_.data(), y_.data());
-    });
-    on_.blocks(rows_, [&](reference::row_range block) {
-      reference::linear_backward(on_, block, w, y_.data(), dx_.data());
-    });
+    on_.blocks(rows_,
+               [&](reference::row_range block) { reference::linear_forward(on_, block, w, x_.data(), y_.data()); });
+    on_.blocks(rows_,
+               [&](reference::row_range block) { reference::linear_backward(on_, block, w, y_.data(), dx_.data()); });
     reference::cpu_backend::gradient_tasks<float> tasks(on_);
     tasks.add_product(rows_, in, out, x_.data(), in, y_.data(), out, dw_.data());
     tasks.run();

@@ -1,5 +1,5 @@
 #include "support/catch.hpp"
-#include "support/tiny_gpt.hpp"
+#include "support/tiny_transformer.hpp"
 #include "transformer/config.hpp"
 #include "transformer/model.hpp"
 #include "transformer/tensors.hpp"
@@ -12,6 +12,7 @@
 
 namespace {
 
+using reference::architecture;
 using reference::config;
 using reference::transformer;
 
@@ -56,6 +57,29 @@ TEST_CASE("what does not fit is refused before anything is computed, all finding
             model.forward(parameters, {text, text}, {wrong.view(), wrong.view(), wrong.view()});
           }).size() == 3);
   }
+  SECTION("what an architecture has no place for") {
+    config wrong = tiny::as(tiny::form::llama, small);
+    wrong.kv_heads = 4;
+    wrong.head_dim = 3;
+    CHECK(findings_of([&] { transformer<float>(wrong, 2, 7); }).size() == 2);
+    wrong = small;
+    wrong.kv_heads = 1;
+    wrong.tied = false;
+    CHECK(findings_of([&] { transformer<float>(wrong, 2, 7); }).size() == 2);
+    const std::vector<std::int32_t> one(1, 0);
+    CHECK(findings_of([&] {
+            model.forward(parameters, {.tokens = text, .types = text, .next_sentence = one});
+          }).size() == 2);
+    const std::vector<std::int32_t> too_long(2, 8);
+    CHECK(findings_of([&] { model.forward(parameters, {.tokens = text, .lengths = too_long}); }).size() == 1);
+    CHECK(findings_of([&] { model.forward(parameters, {.tokens = text, .lengths = one}); }).size() == 1);
+    const config bert = tiny::as(tiny::form::bert, small);
+    transformer<float> other(bert, 2, 7);
+    const auto of_bert = tiny::random_parameters<float>(bert, 15);
+    CHECK(findings_of([&] {
+            other.forward(of_bert, {.tokens = text, .types = too_long, .next_sentence = too_long});
+          }).size() == 3);
+  }
   SECTION("a backward without a loss") {
     auto gradients = parameters.like();
     CHECK(findings_of([&] { model.backward(parameters, gradients); }).size() == 1);
@@ -85,6 +109,84 @@ TEST_CASE("first values are GPT-2's, the same for float and double, whatever the
   const auto single = reference::initial_parameters<float>(c, 1);
   CHECK(single["wpe.weight"].data[17] == static_cast<float>(set["wpe.weight"].data[17]));
   CHECK(reference::initial_parameters<float>(c, 2)["wpe.weight"].data != single["wpe.weight"].data);
+}
+
+TEST_CASE("first values of BERT and Llama are normal with deviation 0.02, biases 0, gains 1", "[config]") {
+  const tiny::form f = GENERATE(tiny::form::bert, tiny::form::llama);
+  const config c =
+      tiny::as(f, {.vocab = 50, .positions = 40, .hidden = 60, .ffn = 240, .heads = 4, .head_dim = 15, .layers = 8});
+  const auto set = reference::initial_parameters<double>(c, 1);
+  for (const msg::schema schema = reference::schema_of(c); const msg::parameter& p : schema.parameters()) {
+    CAPTURE(p.name);
+    const auto& data = set[p.name].data;
+    const auto count = static_cast<double>(data.size());
+    const double spread = std::sqrt(std::inner_product(data.begin(), data.end(), data.begin(), 0.0) / count);
+    if (p.what == msg::kind::weight) {
+      CHECK(std::fabs(spread / 0.02 - 1) < 5 / std::sqrt(2 * count));
+    } else {
+      CHECK(spread == (p.what == msg::kind::norm_gain ? 1 : 0));
+    }
+  }
+}
+
+TEST_CASE("published models have their published numbers of parameters", "[config]") {
+  // formats.md, section 2: GPT-2 small, BERT-base (with the heads of pre-training), Llama-2-7B, SmolLM2-135M
+  const auto sized = [](architecture a, config sizes) {
+    const config constants = reference::defaults_of(a);
+    sizes.arch = a;
+    sizes.tied = constants.tied;
+    return reference::parameter_count(sizes);
+  };
+  CHECK(
+      sized(
+          architecture::gpt2,
+          {.vocab = 50257, .positions = 1024, .hidden = 768, .ffn = 3072, .heads = 12, .head_dim = 64, .layers = 12}) ==
+      124439808);
+  // 109,482,240 of BertModel, the transform and its norm, the vocabulary's bias, the classes of pairs
+  CHECK(
+      sized(
+          architecture::bert,
+          {.vocab = 30522, .positions = 512, .hidden = 768, .ffn = 3072, .heads = 12, .head_dim = 64, .layers = 12}) ==
+      109482240 + 768 * 768 + 3 * 768 + 30522 + 2 * 768 + 2);
+  CHECK(sized(architecture::llama, {.vocab = 32000,
+                                    .positions = 4096,
+                                    .hidden = 4096,
+                                    .ffn = 11008,
+                                    .heads = 32,
+                                    .head_dim = 128,
+                                    .layers = 32}) == 6738415616);
+  CHECK(reference::parameter_count({.arch = architecture::llama,
+                                    .vocab = 49152,
+                                    .positions = 2048,
+                                    .hidden = 576,
+                                    .ffn = 1536,
+                                    .heads = 9,
+                                    .kv_heads = 3,
+                                    .head_dim = 64,
+                                    .layers = 30,
+                                    .tied = true}) == 134515008);
+}
+
+TEST_CASE("FLOPs count every weight that meets a token", "[config]") {
+  for (const tiny::form f : tiny::forms) {
+    CAPTURE(tiny::name_of(f));
+    const config c = tiny::as(f, small);
+    double weights = 0; // matrices of the layers, and the decoder; BERT's pooler sees one token of 7, its transform all
+    for (const msg::schema schema = reference::schema_of(c); const msg::parameter& p : schema.parameters()) {
+      const bool embedding = p.name.find("wpe") != std::string::npos || p.name.find("embed") != std::string::npos;
+      const bool head = p.name.find("pooler") != std::string::npos || p.name.find("seq_rel") != std::string::npos;
+      if (p.what == msg::kind::weight && !embedding && p.name != "lm_head.weight" && p.name != "wte.weight") {
+        weights += static_cast<double>(p.size()) / (head ? 7 : 1);
+      }
+    }
+    weights += static_cast<double>(c.vocab * c.hidden);
+    CHECK(reference::training_flops_per_token(c, 7) ==
+          Approx(6 * weights + 12.0 * static_cast<double>(c.layers * c.heads * c.head_dim) * 7).epsilon(1e-14));
+  }
+  const config bert = tiny::as(tiny::form::bert, small);
+  const double head = 6.0 * static_cast<double>(bert.hidden * (bert.vocab + bert.hidden));
+  CHECK(reference::training_flops_per_token(bert, 7) - reference::training_flops_per_token(bert, 7, 0.25) ==
+        Approx(0.75 * head));
 }
 
 TEST_CASE("FLOPs follow the published formula", "[config]") {

@@ -1,6 +1,6 @@
 #include "support/catch.hpp"
 #include "support/oracle_gpt.hpp"
-#include "support/tiny_gpt.hpp"
+#include "support/tiny_transformer.hpp"
 #include "transformer/model.hpp"
 
 #include <algorithm>
@@ -14,6 +14,7 @@ namespace {
 using msg::index;
 using reference::config;
 using reference::transformer;
+using tiny::form;
 using tiny::outcome;
 using tiny::run;
 
@@ -42,6 +43,7 @@ template <class T>
 void require_equal(const outcome<T>& a, const outcome<T>& b) {
   CHECK(a.loss == b.loss);
   CHECK((a.logits == b.logits));
+  CHECK((a.sentence_logits == b.sentence_logits));
   for (std::size_t p = 0; p < a.gradients.tensors.size(); ++p) {
     CAPTURE(a.gradients.tensors[p].name);
     CHECK((a.gradients.tensors[p].data == b.gradients.tensors[p].data));
@@ -98,40 +100,93 @@ TEST_CASE("float differs from the oracle by rounding alone", "[model]") {
 }
 
 TEMPLATE_TEST_CASE("masks at 1 change no bit of loss, logits and gradients", "[model]", float, double) {
-  const auto parameters = tiny::random_parameters<TestType>(small, 7);
-  const auto plain = run<TestType>(small, batch, tokens, parameters);
-  const tiny::growth_masks ones(before_growth, small, 1.0F);
-  require_equal(run<TestType>(small, batch, tokens, parameters, ones.view()), plain);
+  const form f = GENERATE(from_range(tiny::forms));
+  const bool released = GENERATE(false, true);
+  CAPTURE(tiny::name_of(f), released);
+  const config c = tiny::as(f, small);
+  const tiny::batch data(c, batch, tokens);
+  const auto parameters = tiny::random_parameters<TestType>(c, 7);
+  const auto plain = run<TestType>(c, data, parameters);
+  config from = before_growth;
+  from.vocab = 9;
+  tiny::growth_masks ones(tiny::as(f, from), c, 1.0F);
+  ones.released = released;
+  require_equal(run<TestType>(c, data, parameters, ones.view()), plain);
 }
 
 TEMPLATE_TEST_CASE("results do not depend on the number of threads", "[model]", float, double) {
-  const config c{.vocab = 37, .positions = 96, .hidden = 40, .ffn = 90, .heads = 3, .head_dim = 12, .layers = 2};
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  const config c =
+      tiny::as(f, {.vocab = 37, .positions = 96, .hidden = 40, .ffn = 90, .heads = 3, .head_dim = 12, .layers = 2});
+  const config from = tiny::as(f, {.vocab = 37, .hidden = 30, .ffn = 70, .heads = 2, .head_dim = 12, .layers = 1});
+  const tiny::batch data(c, 6, 96); // 576 rows: several blocks
   const auto parameters = tiny::random_parameters<TestType>(c, 8, 0.1);
-  const tiny::growth_masks masks({.hidden = 30, .ffn = 70, .heads = 2, .layers = 1}, c, 0.4F);
+  const tiny::growth_masks masks(from, c, 0.4F);
   reference::set_threads(1);
-  const auto one = run<TestType>(c, 6, 96, parameters, masks.view()); // 576 rows: several blocks
+  const auto one = run<TestType>(c, data, parameters, masks.view());
   for (const int threads : {2, 5}) {
     reference::set_threads(threads);
-    require_equal(run<TestType>(c, 6, 96, parameters, masks.view()), one);
+    require_equal(run<TestType>(c, data, parameters, masks.view()), one);
   }
   reference::set_threads(0);
 }
 
 TEMPLATE_TEST_CASE("running the same step twice gives the same bits", "[model]", float, double) {
-  const auto parameters = tiny::random_parameters<TestType>(small, 9);
-  transformer<TestType> model(small, batch, tokens);
-  const auto inputs = tiny::random_tokens(small, model.rows(), 1);
-  const auto other = tiny::random_tokens(small, model.rows(), 4);
-  const auto step = [&](const auto& text, const reference::masks& masks) {
-    outcome<TestType> o{model.forward(parameters, {text, text}, masks), {}, parameters.like()};
-    o.logits.assign(model.logits().begin(), model.logits().end());
-    model.backward(parameters, o.gradients);
-    return o;
-  };
-  const auto first = step(inputs, {});
-  const tiny::growth_masks masks(before_growth, small, 0.0F);
-  step(other, masks.view()); // leaves other activations behind, and skips a layer
-  require_equal(step(inputs, {}), first);
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  const config c = tiny::as(f, small);
+  const auto parameters = tiny::random_parameters<TestType>(c, 9);
+  transformer<TestType> model(c, batch, tokens);
+  const tiny::batch data(c, batch, tokens);
+  tiny::batch other(c, batch, tokens);
+  std::reverse(other.tokens.begin(), other.tokens.end());
+  std::fill(other.targets.begin(), other.targets.end(), 3); // more rows for BERT's head
+  const auto first = run(model, parameters, data.input());
+  const tiny::growth_masks masks(tiny::as(f, before_growth), c, 0.0F);
+  run(model, parameters, other.input(), masks.view()); // leaves other activations behind, and skips a layer
+  require_equal(run(model, parameters, data.input()), first);
+}
+
+TEST_CASE("what stands in the padding changes no bit", "[model][padding]") {
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  const config c = tiny::as(f, small);
+  const auto parameters = tiny::random_parameters<float>(c, 17);
+  tiny::batch data(c, 3, tokens);
+  data.lengths = {7, 4, 1};
+  for (std::size_t r = 0; r < data.targets.size(); ++r) {
+    if (static_cast<std::int32_t>(r % 7) >= data.lengths[r / 7]) { data.targets[r] = -1; }
+  }
+  const auto before = run<float>(c, data, parameters);
+  for (std::size_t r = 0; r < data.tokens.size(); ++r) {
+    if (static_cast<std::int32_t>(r % 7) >= data.lengths[r / 7]) { data.tokens[r] = (data.tokens[r] + 5) % 11; }
+  }
+  const auto after = run<float>(c, data, parameters);
+  CHECK(after.loss == before.loss);
+  CHECK((after.sentence_logits == before.sentence_logits));
+  for (std::size_t p = 0; p < after.gradients.tensors.size(); ++p) {
+    CAPTURE(after.gradients.tensors[p].name);
+    CHECK((after.gradients.tensors[p].data == before.gradients.tensors[p].data));
+  }
+}
+
+TEST_CASE("a sequence without padding behind it gives the logits of the same sequence with padding",
+          "[model][padding]") {
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  const config c = tiny::as(f, small);
+  const auto parameters = tiny::random_parameters<double>(c, 18);
+  const auto text = tiny::random_tokens(c, tokens, 1);
+  const std::vector<std::int32_t> length{5};
+  transformer<double> padded(c, 1, tokens);
+  transformer<double> alone(c, 1, 5);
+  padded.forward(parameters, {.tokens = text, .lengths = length});
+  alone.forward(parameters, {.tokens = std::span(text).first(5)});
+  for (std::size_t i = 0; i < alone.logits().size(); ++i) {
+    REQUIRE(std::fabs(padded.logits()[i] - alone.logits()[i]) <= 1e-12); // some hundred roundings, numbers below 10
+  }
+  CHECK(padded.sentence_logits().size() == alone.sentence_logits().size());
 }
 
 TEST_CASE("gradients add up, and scale", "[model]") {
@@ -189,18 +244,45 @@ TEST_CASE("a target below 0 counts for nothing, in the loss and in the gradient"
   }
 }
 
-TEST_CASE("a prediction depends on no later token", "[model]") {
-  const auto parameters = tiny::random_parameters<double>(small, 12);
-  auto inputs = tiny::random_tokens(small, tokens, 1);
-  transformer<double> model(small, 1, tokens);
+TEST_CASE("a prediction depends on no later token, but in BERT", "[model]") {
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  const config c = tiny::as(f, small);
+  const auto parameters = tiny::random_parameters<double>(c, 12);
+  auto inputs = tiny::random_tokens(c, tokens, 1);
+  transformer<double> model(c, 1, tokens);
   model.forward(parameters, {inputs});
   const std::vector<double> before(model.logits().begin(), model.logits().end());
   inputs[4] = (inputs[4] + 1) % 11;
   model.forward(parameters, {inputs});
-  const auto changed = static_cast<std::size_t>(4 * small.vocab);
-  CHECK(std::equal(before.begin(), before.begin() + static_cast<std::ptrdiff_t>(changed), model.logits().begin()));
-  CHECK_FALSE(std::equal(before.begin() + static_cast<std::ptrdiff_t>(changed), before.end(),
-                         model.logits().begin() + static_cast<std::ptrdiff_t>(changed)));
+  const auto changed = static_cast<std::ptrdiff_t>(4 * c.vocab);
+  CHECK(std::equal(before.begin(), before.begin() + changed, model.logits().begin()) == (f != form::bert));
+  CHECK_FALSE(std::equal(before.begin() + changed, before.end(), model.logits().begin() + changed));
+}
+
+TEST_CASE("rotary positions know distances alone, and directions", "[model][rotary]") {
+  // One query and one key at places (a, b): the score depends on b - a.
+  const config c = tiny::as(
+      form::tied_llama, {.vocab = 5, .positions = 9, .hidden = 4, .ffn = 3, .heads = 1, .head_dim = 4, .layers = 1});
+  const auto score = [&](msg::index a, msg::index b) {
+    std::vector<double> rows{0.3, -1.1, 0.7, 0.2, 0.9, 0.4, -0.6, 1.3};
+    std::vector<double> cosines, sines;
+    for (msg::index t = 0; t < c.positions; ++t) {
+      for (const double frequency : {1.0, 1 / std::sqrt(c.rope_theta)}) {
+        cosines.push_back(std::cos(static_cast<double>(t) * frequency));
+        sines.push_back(std::sin(static_cast<double>(t) * frequency));
+      }
+    }
+    const std::vector<std::int32_t> places{static_cast<std::int32_t>(a), static_cast<std::int32_t>(b)};
+    const reference::rotary_row<double> turn{rows.data(), cosines.data(), sines.data(), places.data(), 1, 4, 4};
+    turn(msg::serial_team{}, 0);
+    turn(msg::serial_team{}, 1);
+    double sum = 0;
+    for (std::size_t j = 0; j < 4; ++j) { sum += rows[j] * rows[4 + j]; }
+    return sum;
+  };
+  CHECK(score(2, 5) == Approx(score(0, 3)).epsilon(1e-14));
+  CHECK(std::fabs(score(2, 5) - score(5, 2)) > 1e-3);
 }
 
 TEST_CASE("NaN in what writes silenced units, heads and layers does not reach loss and logits", "[model]") {
@@ -208,7 +290,8 @@ TEST_CASE("NaN in what writes silenced units, heads and layers does not reach lo
   const auto old = tiny::random_parameters<double>(before_growth, 13);
   const tiny::growth_masks masks(before_growth, grown, 0.0F);
   auto parameters = tiny::grown(before_growth, grown, old, 3);
-  const auto finite = run<double>(grown, batch, tokens, parameters, masks.view());
+  const tiny::batch data(grown, batch, tokens);
+  const auto finite = run<double>(grown, data, parameters, masks.view());
   const double nan = std::numeric_limits<double>::quiet_NaN();
   // everything that writes a fresh FFN unit, everything of a fresh head but what reads it, everything of a fresh layer
   auto& fc = parameters["h.*.mlp.c_fc.weight"];
@@ -225,9 +308,7 @@ TEST_CASE("NaN in what writes silenced units, heads and layers does not reach lo
     std::fill(t.data.begin() + before_growth.layers * t.size() / grown.layers, t.data.end(), nan);
   }
   transformer<double> model(grown, batch, tokens);
-  auto targets = tiny::random_tokens(grown, model.rows(), 2);
-  targets[1] = -1;
-  const double loss = model.forward(parameters, {tiny::random_tokens(grown, model.rows(), 1), targets}, masks.view());
+  const double loss = model.forward(parameters, data.input(), masks.view());
   CHECK(loss == finite.loss);
   CHECK(std::equal(finite.logits.begin(), finite.logits.end(), model.logits().begin()));
 }
@@ -238,7 +319,8 @@ TEST_CASE("NaN in what only writes silenced hidden units does not reach loss and
   const auto old = tiny::random_parameters<double>(before_growth, 14);
   const tiny::growth_masks masks(before_growth, grown, 0.0F);
   auto parameters = tiny::grown(before_growth, grown, old, 3);
-  const auto finite = run<double>(grown, batch, tokens, parameters, masks.view());
+  const tiny::batch data(grown, batch, tokens);
+  const auto finite = run<double>(grown, data, parameters, masks.view());
   const double nan = std::numeric_limits<double>::quiet_NaN();
   for (const char* name : {"wpe.weight", "h.*.ln_1.weight", "h.*.ln_2.bias", "h.*.mlp.c_proj.weight", "ln_f.bias"}) {
     auto& t = parameters[name];
@@ -247,9 +329,7 @@ TEST_CASE("NaN in what only writes silenced hidden units does not reach loss and
     }
   }
   transformer<double> model(grown, batch, tokens);
-  auto targets = tiny::random_tokens(grown, model.rows(), 2);
-  targets[1] = -1;
-  const double loss = model.forward(parameters, {tiny::random_tokens(grown, model.rows(), 1), targets}, masks.view());
+  const double loss = model.forward(parameters, data.input(), masks.view());
   CHECK(loss == finite.loss);
   CHECK(std::equal(finite.logits.begin(), finite.logits.end(), model.logits().begin()));
 }

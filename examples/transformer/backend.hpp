@@ -35,7 +35,8 @@ struct row_range {
 ///   place(slot, mask or span)       the same on the backend's side, valid until the next place() of that slot
 ///   sum(pointer, n)                 a double on the host, added in order
 ///   fill_zero(pointer, n)
-///   blocks(rows, f)                 f(row_range) over all rows. The CPU: blocks that stay in the cache from one step to
+///   blocks(rows, f)                 f(row_range) over all rows. The CPU: blocks that stay in the cache from one step
+///   to
 ///                                   the next, in parallel. A device: one block, all rows; each step is a launch.
 ///   run(block, width, kernel)       a kernel of the library on the rows of a block; width: elements of a row
 ///   run_chunks(block, width, k)     a *_partial kernel on the chunks of chunk_rows rows of a block
@@ -154,7 +155,8 @@ struct cpu_backend {
     void add_product(index rows, index m, index n, const T* a, index lda, const T* b, index ldb, T* c) {
       for (index i = 0; i < m; i += tile) {
         for (index j = 0; j < n; j += tile) {
-          tiles_.push_back({rows, a + i, lda, std::min(tile, m - i), b + j, ldb, std::min(tile, n - j), c + i * n + j, n});
+          tiles_.push_back(
+              {rows, a + i, lda, std::min(tile, m - i), b + j, ldb, std::min(tile, n - j), c + i * n + j, n});
         }
       }
     }

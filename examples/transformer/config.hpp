@@ -75,10 +75,8 @@ struct features {
   using msg::norm_kind;
   using msg::norm_position;
   switch (a) {
-    case architecture::bert:
-      return {norm_kind::layer, norm_position::post, activation::gelu_erf, false, false, true};
-    case architecture::llama:
-      return {norm_kind::rms, norm_position::pre, activation::swiglu, true, true, false};
+    case architecture::bert: return {norm_kind::layer, norm_position::post, activation::gelu_erf, false, false, true};
+    case architecture::llama: return {norm_kind::rms, norm_position::pre, activation::swiglu, true, true, false};
     case architecture::gpt2: break;
   }
   return {norm_kind::layer, norm_position::pre, activation::gelu_tanh, false, true, false};
@@ -123,8 +121,8 @@ struct features {
 inline void check(const config& c) {
   std::vector<msg::diagnostic> findings;
   const std::pair<const char*, index> sizes[] = {
-      {"vocab", c.vocab}, {"positions", c.positions}, {"hidden", c.hidden}, {"ffn", c.ffn}, {"heads", c.heads},
-      {"head_dim", c.head_dim}, {"layers", c.layers}, {"types", c.types}};
+      {"vocab", c.vocab}, {"positions", c.positions}, {"hidden", c.hidden}, {"ffn", c.ffn},
+      {"heads", c.heads}, {"head_dim", c.head_dim},   {"layers", c.layers}, {"types", c.types}};
   for (const auto& [name, size] : sizes) {
     if (size < 1) {
       findings.push_back(

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,9 +25,31 @@
 
 namespace reference {
 
-/// The axes a GPT grows on, and where its config keeps their sizes.
-inline constexpr std::pair<std::string_view, index config::*> grown_axes[] = {
-    {"hidden", &config::hidden}, {"ffn", &config::ffn}, {"heads", &config::heads}, {"layers", &config::layers}};
+/// The axes a model can grow on, where its architecture has them, and where its config keeps their sizes.
+inline constexpr std::pair<std::string_view, index config::*> config_axes[] = {
+    {"hidden", &config::hidden},      {"ffn", &config::ffn},           {"heads", &config::heads},
+    {"layers", &config::layers},      {"kv_heads", &config::kv_heads}, {"vocab", &config::vocab},
+    {"positions", &config::positions}};
+
+/// Those that a schedule gives a size at the start.
+inline constexpr auto grown_axes = std::span(config_axes).first<4>();
+
+/// The config with other sizes; key-value heads follow the heads, their groups as they are, unless they are named.
+[[nodiscard]] inline config resized(const config& before, const msg::named_sizes& sizes) {
+  config c = before;
+  bool named = false;
+  for (const auto& [axis, size] : sizes) {
+    for (const auto& [name, member] : config_axes) {
+      if (name == axis) { c.*member = size; }
+    }
+    named = named || axis == "kv_heads";
+  }
+  if (!named && before.heads > 0 && c.heads * c.kv_heads % before.heads == 0) {
+    c.kv_heads = c.heads * c.kv_heads / before.heads;
+  }
+  if (before.kv_heads == 0 && c.kv_heads == c.heads) { c.kv_heads = 0; }
+  return c;
+}
 
 /// Everything about a model that a growth changes, and that a checkpoint holds.
 template <class T>
@@ -74,7 +97,11 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
 [[nodiscard]] inline msg::plan plan_of_stage(const config& now, const msg::stage& stage, std::uint64_t seed) {
   const msg::schema schema = schema_of(now);
   std::vector<msg::request> requests;
-  for (const auto& [axis, size] : stage.grow) {
+  msg::named_sizes sizes = stage.grow;
+  if (schema.find_axis("kv_heads") != nullptr && msg::size_of(sizes, "kv_heads") == 0) {
+    sizes.emplace_back("kv_heads", kv_heads_of(resized(now, sizes)));
+  }
+  for (const auto& [axis, size] : sizes) {
     const msg::axis* known = schema.find_axis(axis);
     if (known != nullptr && known->size == size) { continue; }
     msg::placement where;
@@ -90,9 +117,9 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
 
 /// Sizes after a plan.
 [[nodiscard]] inline config sizes_after(const config& before, const msg::plan& plan) {
-  config after = before;
-  for (const auto& [axis, size] : grown_axes) { after.*size = plan.after().axis_at(axis).size; }
-  return after;
+  msg::named_sizes sizes;
+  for (const msg::axis& a : plan.after().axes()) { sizes.emplace_back(a.name, a.size); }
+  return resized(before, sizes);
 }
 
 /// Grows values and moments, tensor by tensor (never more than one old tensor beside the new ones), and notes the

@@ -6,6 +6,9 @@
 #include <msg/growth.hpp>
 #include <msg/mask.hpp>
 
+#include <array>
+#include <cstddef>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -16,19 +19,26 @@ namespace reference {
 /// Holds the values that masks::views point at; must outlive the forward and the backward that use them.
 class live_masks {
 public:
-  live_masks(const msg::growth_state& growth, index step)
-      : hidden_(of(growth, "hidden", step)), ffn_(of(growth, "ffn", step)), heads_(of(growth, "heads", step)),
-        layers_(growth.mask("layers", step)) {}
+  /// released: see masks.
+  live_masks(const msg::growth_state& growth, index step, bool released = false) : released_(released) {
+    for (std::size_t a = 0; a < std::size(axes); ++a) { units_[a] = of(growth, axes[a], step); }
+    layers_ = growth.mask("layers", step);
+  }
 
   [[nodiscard]] masks view() const noexcept {
-    const auto view_of_mask = [](const std::optional<msg::axis_mask>& mask) {
-      return mask ? mask->view() : msg::mask_view{};
-    };
-    return {view_of_mask(hidden_), view_of_mask(ffn_), view_of_mask(heads_),
-            layers_.empty() ? nullptr : layers_.data()};
+    const auto unit = [&](std::size_t a) { return units_[a] ? units_[a]->view() : msg::mask_view{}; };
+    return {.hidden = unit(0),
+            .ffn = unit(1),
+            .heads = unit(2),
+            .layers = layers_.empty() ? nullptr : layers_.data(),
+            .kv_heads = unit(3),
+            .vocab = unit(4),
+            .released = released_};
   }
 
 private:
+  static constexpr std::array<std::string_view, 5> axes{"hidden", "ffn", "heads", "kv_heads", "vocab"};
+
   [[nodiscard]] static std::optional<msg::axis_mask> of(const msg::growth_state& growth, std::string_view axis,
                                                         index step) {
     const std::vector<float> values = growth.mask(axis, step);
@@ -38,10 +48,9 @@ private:
     return mask;
   }
 
-  std::optional<msg::axis_mask> hidden_;
-  std::optional<msg::axis_mask> ffn_;
-  std::optional<msg::axis_mask> heads_;
+  std::array<std::optional<msg::axis_mask>, std::size(axes)> units_;
   std::vector<float> layers_; // one gate per layer, or empty
+  bool released_;
 };
 
 } // namespace reference

@@ -139,7 +139,9 @@ private:
     return (pre_norm() ? layer(l - 1).sum_2 : layer(l - 1).norm_2.out).data();
   }
   /// What the sub-layers read.
-  [[nodiscard]] const T* attention_input(index l) noexcept { return pre_norm() ? layer(l).norm_1.out.data() : stream(l); }
+  [[nodiscard]] const T* attention_input(index l) noexcept {
+    return pre_norm() ? layer(l).norm_1.out.data() : stream(l);
+  }
   [[nodiscard]] const T* ffn_input(index l) noexcept {
     return (pre_norm() ? layer(l).norm_2 : layer(l).norm_1).out.data();
   }

@@ -27,9 +27,7 @@ void transformer<T, Backend>::backward(const parameter_set& parameters, paramete
     if (counted_sentences_ > 0) { next_sentence_back(p, d, share(counted_sentences_)); }
   } else {
     const T* const x = stream(config_.layers);
-    on_.blocks(rows(), [&](row_range block) {
-      logits_back(p, d, x, work_.stream_top.data(), share(counted_), block);
-    });
+    on_.blocks(rows(), [&](row_range block) { logits_back(p, d, x, work_.stream_top.data(), share(counted_), block); });
     tasks work(on_);
     add_gradient(work, rows(), d.head, work_.final_norm.out.data(), work_.logits.data(), work_.head_partial.data());
     add_norm_gradient(work, rows(), d.final_norm, 0);
@@ -52,9 +50,9 @@ void transformer<T, Backend>::norm_back(row_range block, index rows, const T* x,
                  msg::norm_gain_partial<T>{x, dy, rms ? nullptr : n.mean.data(), n.rstd.data(), sums(s),
                                            rms ? nullptr : sums(s + 1), rows, hidden, masks_.hidden});
   if (rms) {
-    on_.run(block, hidden,
-            msg::rms_norm_backward<T>{x, w.gain, n.rstd.data(), dy, dx, hidden, accumulate, masks_.hidden,
-                                      masks_.hidden});
+    on_.run(
+        block, hidden,
+        msg::rms_norm_backward<T>{x, w.gain, n.rstd.data(), dy, dx, hidden, accumulate, masks_.hidden, masks_.hidden});
   } else {
     on_.run(block, hidden,
             msg::layer_norm_backward<T>{x, w.gain, n.mean.data(), n.rstd.data(), dy, dx, hidden, accumulate,
@@ -94,12 +92,11 @@ void transformer<T, Backend>::hidden_tokens_back(const pointers& p, const gradie
   on_.blocks(head_rows_, [&](row_range block) {
     logits_back(p, d, work_.transform.data(), dtransform, scale, block);
     on_.run(block, hidden,
-            msg::activation_backward<T, msg::gelu_erf>{work_.transform_before.data(), p.transform.matrices[0].bias,
-                                                       dtransform, dtransform, hidden, {}});
+            msg::activation_backward<T, msg::gelu_erf>{
+                work_.transform_before.data(), p.transform.matrices[0].bias, dtransform, dtransform, hidden, {}});
     bias_sums(on_, block, head_rows_, d.transform, dtransform, sums(2));
     linear_backward(on_, block, p.transform, dtransform, dchosen);
-    on_.run(block, hidden,
-            scatter_row<T>{dchosen, work_.predicted.data(), work_.stream_top.data(), hidden});
+    on_.run(block, hidden, scatter_row<T>{dchosen, work_.predicted.data(), work_.stream_top.data(), hidden});
   });
   tasks work(on_);
   add_gradient(work, head_rows_, d.head, work_.final_norm.out.data(), work_.logits.data(), work_.head_partial.data());
@@ -117,15 +114,14 @@ void transformer<T, Backend>::next_sentence_back(const pointers& p, const gradie
   T* const dpooled = work_.stream_middle.data();
   T* const dfirst = work_.stream_low.data();
   on_.blocks(batch_, [&](row_range block) {
-    on_.run(block, classes,
-            cross_entropy_backward<T>{dlogits, work_.next_sentence.data(), work_.sentence_log_sum.data(), scale,
-                                      classes});
+    on_.run(
+        block, classes,
+        cross_entropy_backward<T>{dlogits, work_.next_sentence.data(), work_.sentence_log_sum.data(), scale, classes});
     bias_sums(on_, block, batch_, d.next_sentence, dlogits, sums(0));
     linear_backward(on_, block, p.next_sentence, dlogits, dpooled);
     on_.run(block, hidden,
-            msg::activation_backward<T, msg::hyperbolic_tangent>{work_.pooled_before.data(),
-                                                                 p.pooler.matrices[0].bias, dpooled, dpooled, hidden,
-                                                                 masks_.hidden});
+            msg::activation_backward<T, msg::hyperbolic_tangent>{work_.pooled_before.data(), p.pooler.matrices[0].bias,
+                                                                 dpooled, dpooled, hidden, masks_.hidden});
     bias_sums(on_, block, batch_, d.pooler, dpooled, sums(1));
     linear_backward(on_, block, p.pooler, dpooled, dfirst);
     on_.run(block, hidden, scatter_row<T>{dfirst, work_.first_rows.data(), work_.stream_top.data(), hidden});
@@ -156,7 +152,9 @@ void transformer<T, Backend>::ffn_back(const pointers& p, const gradient_pointer
         on_.run(block, ffn,
                 msg::activation_backward<T, decltype(act)>{x.before.data(), bias, dafter, dbefore(), ffn, mask});
       },
-      [&] { on_.run(block, ffn, msg::gated_backward<T>{x.before.data(), dafter, dbefore(), ffn, mask}); });
+      [&] {
+        on_.run(block, ffn, msg::gated_backward<T>{x.before.data(), dafter, dbefore(), ffn, mask});
+      });
   if (before_activation) {
     mask_pieces(on_, block, w.ffn_in, dbefore(), 1, [&](index) { return masks_.ffn; });
   }

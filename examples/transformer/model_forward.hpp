@@ -77,8 +77,8 @@ void transformer<T, Backend>::norm(row_range block, const T* x, const norm_point
 template <class T, backend_for<T> Backend>
 void transformer<T, Backend>::embed(const pointers& p, row_range block) {
   on_.run(block, config_.hidden,
-          embedding_forward<T>{p.words, p.types, p.places, work_.tokens.data(), work_.types.data(),
-                               work_.places.data(), work_.embedded.data(), config_.hidden});
+          embedding_forward<T>{p.words, p.types, p.places, work_.tokens.data(), work_.types.data(), work_.places.data(),
+                               work_.embedded.data(), config_.hidden});
   if (!pre_norm()) { norm(block, work_.embedded.data(), p.embedding_norm, work_.embedding_norm); }
 }
 
@@ -160,7 +160,9 @@ void transformer<T, Backend>::through_ffn(const pointers& p, index l, row_range 
       [&](auto act) {
         on_.run(block, ffn, msg::activation_forward<T, decltype(act)>{before, bias, x.after.data(), ffn, mask});
       },
-      [&] { on_.run(block, ffn, msg::gated_forward<T>{before, x.after.data(), ffn, mask}); });
+      [&] {
+        on_.run(block, ffn, msg::gated_forward<T>{before, x.after.data(), ffn, mask});
+      });
   linear_forward(on_, block, w.ffn_out, x.after.data(), work_.branch.data());
 }
 
@@ -185,12 +187,11 @@ template <class T, backend_for<T> Backend>
 void transformer<T, Backend>::predict_hidden_tokens(const pointers& p) {
   const index hidden = config_.hidden;
   on_.blocks(head_rows_, [&](row_range block) {
-    on_.run(block, hidden,
-            gather_row<T>{stream(config_.layers), work_.predicted.data(), work_.chosen.data(), hidden});
+    on_.run(block, hidden, gather_row<T>{stream(config_.layers), work_.predicted.data(), work_.chosen.data(), hidden});
     linear_forward(on_, block, p.transform, work_.chosen.data(), work_.transform_before.data());
     on_.run(block, hidden,
-            msg::activation_forward<T, msg::gelu_erf>{work_.transform_before.data(), p.transform.matrices[0].bias,
-                                                      work_.transform.data(), hidden, {}});
+            msg::activation_forward<T, msg::gelu_erf>{
+                work_.transform_before.data(), p.transform.matrices[0].bias, work_.transform.data(), hidden, {}});
     into_logits(p, work_.transform.data(), block);
   });
 }
@@ -210,8 +211,7 @@ void transformer<T, Backend>::predict_next_sentence(const pointers& p) {
     if (predicts_next_) {
       on_.run(block, p.next_sentence.out,
               cross_entropy_forward<T>{work_.sentence_logits.data(), work_.next_sentence.data(),
-                                       work_.sentence_loss.data(), work_.sentence_log_sum.data(),
-                                       p.next_sentence.out});
+                                       work_.sentence_loss.data(), work_.sentence_log_sum.data(), p.next_sentence.out});
     }
   });
 }

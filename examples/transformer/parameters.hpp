@@ -24,8 +24,8 @@ struct part_names {
   const char* places;
   const char* types;
   const char* embedding_norm;
-  const char* norm_1;              // before attention, or behind its residual
-  std::array<const char*, 3> qkv;  // one name where they are fused
+  const char* norm_1;             // before attention, or behind its residual
+  std::array<const char*, 3> qkv; // one name where they are fused
   const char* attention_out;
   const char* norm_2;                // before the FFN, or behind its residual
   std::array<const char*, 2> ffn_in; // gate and up, or one
@@ -212,8 +212,8 @@ template <class T, class Set>
   p.transform = in.linear(names.transform);
   p.final_norm = in.norm(names.final_norm);
   p.head.in = c.hidden;
-  p.head.add({names.head == nullptr ? p.words : in.find(names.head, ".weight", 0),
-              in.find(names.head_bias, "", 0), c.vocab});
+  p.head.add(
+      {names.head == nullptr ? p.words : in.find(names.head, ".weight", 0), in.find(names.head_bias, "", 0), c.vocab});
   p.pooler = in.linear(names.pooler);
   p.next_sentence = in.linear(names.next_sentence);
   return p;

@@ -57,8 +57,8 @@ void linear_forward(Backend& on, row_range block, const projection<const T>& w, 
   });
 }
 
-/// dx = dy W^T on a block of rows, or dx += with `accumulate`. Matrices and pieces are summed one after another, so that
-/// units appended to each of them (heads to queries, keys and values) leave the order of the old ones alone.
+/// dx = dy W^T on a block of rows, or dx += with `accumulate`. Matrices and pieces are summed one after another, so
+/// that units appended to each of them (heads to queries, keys and values) leave the order of the old ones alone.
 template <class T, class Backend>
 void linear_backward(Backend& on, row_range block, const projection<const T>& w, const T* dy, T* dx,
                      bool accumulate = false) {
@@ -66,9 +66,8 @@ void linear_backward(Backend& on, row_range block, const projection<const T>& w,
     const index width = m.out / w.pieces;
     for (index p = 0; p < w.pieces; ++p) {
       const bool first = column == 0 && p == 0 && !accumulate;
-      on.template gemm<T>(false, w.in_out, block.count, w.in, width, 1,
-                          dy + block.first * w.out + column + p * width, w.out,
-                          m.weight + (w.in_out ? p * width : p * width * w.in), w.in_out ? m.out : w.in,
+      on.template gemm<T>(false, w.in_out, block.count, w.in, width, 1, dy + block.first * w.out + column + p * width,
+                          w.out, m.weight + (w.in_out ? p * width : p * width * w.in), w.in_out ? m.out : w.in,
                           first ? T(0) : T(1), dx + block.first * w.in, w.in);
     }
   });
@@ -108,9 +107,9 @@ void bias_sums(Backend& on, row_range block, index rows, const projection<T>& d,
                msg::accumulate_t<T>* partial) {
   for_each_matrix(d, [&](const auto& m, index column) {
     if (m.bias == nullptr) { return; }
-    on.run_chunks(block, m.out,
-                  msg::column_sum_partial<T>{dy + column, partial + msg::chunk_count(rows) * column, rows, m.out,
-                                             d.out});
+    on.run_chunks(
+        block, m.out,
+        msg::column_sum_partial<T>{dy + column, partial + msg::chunk_count(rows) * column, rows, m.out, d.out});
   });
 }
 

@@ -18,7 +18,7 @@ namespace reference {
 
 template <class T, class Backend>
 struct norm_activations {
-  typename Backend::template storage<T> out;                        // (M, C)
+  typename Backend::template storage<T> out;                           // (M, C)
   typename Backend::template storage<msg::accumulate_t<T>> mean, rstd; // (M)
 };
 
@@ -52,16 +52,16 @@ struct workspace {
   sums cosines, sines;                         // (T, D / 2), rotary positions
 
   std::vector<layer_activations<T, Backend>> layers;
-  storage<T> embedded;                        // (M, C)
-  norm_activations<T, Backend> embedding_norm; // post-norm
-  norm_activations<T, Backend> final_norm;    // of the head's rows
-  storage<T> chosen;                          // head's rows of the stream
-  storage<T> transform_before, transform;     // head's rows, C
-  storage<T> logit_shift;                     // (V)
-  storage<T> logits, log_sum, loss;           // head's rows: V, 1, 1
-  storage<T> first, pooled_before, pooled;    // (B, C)
+  storage<T> embedded;                                         // (M, C)
+  norm_activations<T, Backend> embedding_norm;                 // post-norm
+  norm_activations<T, Backend> final_norm;                     // of the head's rows
+  storage<T> chosen;                                           // head's rows of the stream
+  storage<T> transform_before, transform;                      // head's rows, C
+  storage<T> logit_shift;                                      // (V)
+  storage<T> logits, log_sum, loss;                            // head's rows: V, 1, 1
+  storage<T> first, pooled_before, pooled;                     // (B, C)
   storage<T> sentence_logits, sentence_log_sum, sentence_loss; // (B, 2), (B), (B)
-  storage<T> branch;                          // (M, C), what a sub-layer adds to the stream
+  storage<T> branch;                                           // (M, C), what a sub-layer adds to the stream
 
   // the backward alone
   storage<T> stream_top, stream_middle, stream_low; // (M, C), gradient of the stream
@@ -125,9 +125,7 @@ struct workspace {
     for (sums& s : partial) { size(s, msg::chunk_count(rows) * widest); }
   }
 
-  [[nodiscard]] static index qkv_width(const config& c) noexcept {
-    return (c.heads + 2 * kv_heads_of(c)) * c.head_dim;
-  }
+  [[nodiscard]] static index qkv_width(const config& c) noexcept { return (c.heads + 2 * kv_heads_of(c)) * c.head_dim; }
   [[nodiscard]] static index before_width(const config& c) noexcept {
     return features_of(c.arch).act == activation::swiglu ? 2 * c.ffn : c.ffn;
   }

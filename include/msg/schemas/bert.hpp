@@ -65,6 +65,7 @@ struct bert_sizes {
   s.weight("cls.seq_relationship.weight", out(2), in(hidden));
   s.bias("cls.seq_relationship.bias", out(2));
   s.normed(hidden, norm_kind::layer, norm_position::post).logits(vocab).scored(head_dim);
+  for (const char* kind : {"weight", "bias"}) { s.keys(layer + "attention.self.key." + kind); }
   return s;
 }
 

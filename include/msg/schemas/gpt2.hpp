@@ -3,6 +3,8 @@
 
 #include <msg/schema.hpp>
 
+#include <string>
+
 MSG_NAMESPACE_BEGIN
 
 /// Sizes of a GPT-2. heads * head_dim is independent of hidden.
@@ -49,6 +51,7 @@ struct gpt2_sizes {
   s.norm_gain("ln_f.weight", in(hidden));
   s.norm_bias("ln_f.bias", in(hidden));
   s.normed(hidden).logits(vocab).scored(head_dim);
+  for (const char* kind : {"weight", "bias"}) { s.keys(std::string("h.*.attn.c_attn.") + kind, 1); }
   return s;
 }
 

@@ -48,7 +48,8 @@ struct llama_sizes {
   s.weight(layer + "mlp.down_proj.weight", each(layers), out(hidden), in(ffn));
   s.norm_gain("model.norm.weight", sizes.tied ? in(hidden) : out(hidden));
   if (!sizes.tied) { s.weight("lm_head.weight", out(vocab), in(hidden)); }
-  s.normed(hidden, norm_kind::rms).logits(vocab).scored(head_dim);
+  s.normed(hidden, norm_kind::rms).logits(vocab).grouped(heads, kv_heads);
+  s.scored(head_dim).keys(layer + "self_attn.k_proj.weight").rotary(head_dim, rotary_layout::half_split);
   return s;
 }
 

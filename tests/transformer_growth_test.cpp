@@ -1,14 +1,15 @@
-// What a growth of the GPT must keep (method.md, section 10): the function, old gradients, moments; and what must fail.
+// What a growth of any Transformer must keep (method.md, section 10): the function, old gradients, moments; and what
+// must fail.
 
 #include "support/catch.hpp"
-#include "support/grown_gpt.hpp"
+#include "support/grown_transformer.hpp"
 
 #include "transformer/gemm_probe.hpp"
 
 #include <cmath>
 #include <limits>
-#include <map>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -16,12 +17,15 @@ namespace {
 
 using msg::index;
 using reference::config;
-using support::batch;
 using support::run;
+using tiny::as;
+using tiny::form;
 
 constexpr config small{.vocab = 13, .positions = 7, .hidden = 10, .ffn = 18, .heads = 2, .head_dim = 6, .layers = 2};
 // Contractions longer and shorter than a GEMM chunk of 256, before and after.
 constexpr config wide{.vocab = 50, .positions = 20, .hidden = 72, .ffn = 300, .heads = 3, .head_dim = 24, .layers = 2};
+
+tiny::batch batch_of(const config& c) { return tiny::batch(c, 3, c.positions > 7 ? 20 : 7); }
 
 constexpr index born = support::trained_steps; // the growth's step
 
@@ -42,15 +46,21 @@ std::vector<growth_case> append_cases() {
           {"ffn doubled", {{"ffn", 8}}, msg::placement::append(), wild()},
           {"ffn more than doubled", {{"ffn", 11}}, msg::placement::append(), wild()},
           {"heads doubled", {{"heads", 8}}, msg::placement::append(), wild()},
+          {"vocab by half", {{"vocab", 6}}, msg::placement::append(), wild()},
+          {"positions doubled", {{"positions", 8}}, msg::placement::append(), wild()},
           {"layers stacked", {{"layers", 8}}, msg::placement::append(), wild()},
           {"layers fresh", {{"layers", 6}}, msg::placement::append(), wild(msg::mask::start::fresh)},
-          {"all at once", {{"hidden", 7}, {"ffn", 9}, {"heads", 8}, {"layers", 6}}, msg::placement::append(), wild()}};
+          {"all at once",
+           {{"hidden", 7}, {"ffn", 9}, {"heads", 8}, {"layers", 6}, {"vocab", 7}, {"positions", 8}},
+           msg::placement::append(),
+           wild()}};
 }
 std::vector<growth_case> other_cases() {
   return {{"hidden in front", {{"hidden", 7}}, msg::placement::prepend(), wild()},
           {"ffn interleaved", {{"ffn", 8}}, msg::placement::interleave(), wild()},
           {"heads in front", {{"heads", 8}}, msg::placement::prepend(), wild()},
           {"layers interleaved", {{"layers", 8}}, msg::placement::interleave(), wild()},
+          {"heads within their groups", {{"query heads", 8}}, msg::placement::append(), wild()},
           {"all interleaved",
            {{"hidden", 7}, {"ffn", 9}, {"heads", 8}, {"layers", 6}},
            msg::placement::interleave(),
@@ -60,9 +70,13 @@ std::vector<growth_case> other_cases() {
 msg::plan plan_of(const config& sizes, const growth_case& c) {
   const msg::schema schema = reference::schema_of(sizes);
   std::vector<msg::request> requests;
+  const auto ask = [&](std::string_view axis, index quarters) {
+    const msg::axis* const known = schema.find_axis(axis); // rotary positions have no parameters
+    if (known != nullptr) { requests.push_back(known->grow_to(known->size * quarters / 4, {.placement = c.where})); }
+  };
   for (const auto& [axis, quarters] : c.sizes) {
-    const msg::axis& known = schema.axis_at(axis);
-    requests.push_back(known.grow_to(known.size * quarters / 4, {.placement = c.where}));
+    ask(axis == "query heads" ? "heads" : axis, quarters);
+    if (axis == "heads") { ask("kv_heads", quarters); } // whole groups
   }
   return msg::plan{schema, requests, c.rule, {.seed = 3}};
 }
@@ -79,9 +93,10 @@ bool bits_promised() {
 }
 
 template <class T>
-void check_kept(const config& sizes, const growth_case& c, bool bits) {
-  CAPTURE(c.name, bits);
-  const batch data(sizes);
+void check_kept(form f, const config& gpt, const growth_case& c, bool bits) {
+  const config sizes = as(f, gpt);
+  CAPTURE(tiny::name_of(f), c.name, bits);
+  const tiny::batch data = batch_of(sizes);
   reference::model_state<T> state = support::trained<T>(sizes, data);
   const support::result<T> before = run(state, data, born);
   const msg::plan plan = plan_of(sizes, c);
@@ -122,26 +137,32 @@ void check_kept(const config& sizes, const growth_case& c, bool bits) {
     if (from < 0) { moved += state.values.tensors[p].data[e] == grown.tensors[p].data[e] ? 0 : 1; }
   });
   CHECK(moved == 0);
-  CHECK(state.values["wte.weight"].data != grown["wte.weight"].data);
+  CHECK(state.values.tensors[0].data != grown.tensors[0].data);
 }
 
 TEMPLATE_TEST_CASE("a growth by appending keeps logits, loss and old gradients, and leaves fresh entries alone",
-                   "[growth][gpt]", double, float) {
+                   "[growth][transformer]", double, float) {
+  const form f = GENERATE(from_range(tiny::forms));
   for (const growth_case& c : append_cases()) {
-    check_kept<TestType>(small, c, bits_promised<TestType>());
-    check_kept<TestType>(wide, c, bits_promised<TestType>());
+    check_kept<TestType>(f, small, c, bits_promised<TestType>());
+    check_kept<TestType>(f, wide, c, bits_promised<TestType>());
   }
 }
 
-TEMPLATE_TEST_CASE("a growth with any placement keeps logits, loss and old gradients", "[growth][gpt]", double, float) {
-  for (const growth_case& c : other_cases()) { check_kept<TestType>(small, c, false); }
+TEMPLATE_TEST_CASE("a growth with any placement keeps logits, loss and old gradients", "[growth][transformer]", double,
+                   float) {
+  const form f = GENERATE(from_range(tiny::forms));
+  for (const growth_case& c : other_cases()) { check_kept<TestType>(f, small, c, false); }
 }
 
 TEMPLATE_TEST_CASE("growths one after another, ramps overlapping, each keep the function of the model before them",
-                   "[growth][gpt]", double, float) {
+                   "[growth][transformer]", double, float) {
   using T = TestType;
-  const batch data(small);
-  reference::model_state<T> state = support::trained<T>(small, data);
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  const config sizes = as(f, small);
+  const tiny::batch data = batch_of(sizes);
+  reference::model_state<T> state = support::trained<T>(sizes, data);
   index step = born;
   const msg::mask gentle{.fresh = msg::fresh_values::all(msg::init::normal(0.3))};
   const std::vector<std::pair<std::string, index>> growths{{"ffn", 23},   {"hidden", 13}, {"heads", 3}, {"ffn", 31},
@@ -150,8 +171,11 @@ TEMPLATE_TEST_CASE("growths one after another, ramps overlapping, each keep the 
     CAPTURE(axis, size, step);
     const support::result<T> before = run(state, data, step);
     const msg::schema schema = reference::schema_of(state.sizes);
-    const msg::plan plan{
-        schema, {schema.axis_at(axis).grow_to(size)}, gentle, {.seed = static_cast<std::uint64_t>(step)}};
+    std::vector<msg::request> requests{schema.axis_at(axis).grow_to(axis == "heads" ? size * sizes.heads / 2 : size)};
+    if (axis == "heads" && schema.find_axis("kv_heads") != nullptr) {
+      requests.push_back(schema.axis_at("kv_heads").grow_to(size * kv_heads_of(sizes) / 2));
+    }
+    const msg::plan plan{schema, requests, gentle, {.seed = static_cast<std::uint64_t>(step)}};
     reference::grow(state, plan, step, msg::linear_ramp{12});
     const support::result<T> after = run(state, data, step);
     // A ramp under way scales by c, so the order of sums may change where hidden grows twice; bits hold otherwise.
@@ -169,13 +193,16 @@ TEMPLATE_TEST_CASE("growths one after another, ramps overlapping, each keep the 
   REQUIRE(state.growth.ramping(step));
 }
 
-TEST_CASE("fresh gradients grow like the product of the ramping masks on their path", "[growth][gpt]") {
-  const batch data(small);
-  const reference::model_state<double> old = support::trained<double>(small, data);
+TEST_CASE("fresh gradients grow like the product of the ramping masks on their path", "[growth][transformer]") {
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  const config sizes = as(f, small);
+  const tiny::batch data = batch_of(sizes);
+  const reference::model_state<double> old = support::trained<double>(sizes, data);
   // Norm of the gradient of a block of one parameter where all the named axes are fresh, at mask value c everywhere.
   const auto norm_at = [&](const growth_case& c, const std::string& name, std::size_t least_axes, double value) {
     reference::model_state<double> state = old;
-    const msg::plan plan = plan_of(small, c);
+    const msg::plan plan = plan_of(sizes, c);
     reference::grow(state, plan, born, msg::linear_ramp{1000});
     // step born + 1000 c has the mask value c
     const support::result<double> at = run(state, data, born + static_cast<index>(std::lround(1000 * value)));
@@ -205,18 +232,20 @@ TEST_CASE("fresh gradients grow like the product of the ramping masks on their p
   };
   const msg::mask gentle{}; // as small as old weights: c times fresh values must not rule the norms' statistics
   const auto append = msg::placement::append();
+  const reference::part_names names = reference::names_of(sizes);
+  const auto weight = [](const char* part) { return std::string(part) + ".weight"; };
   const std::vector<expectation> expected{
-      {{"ffn", {{"ffn", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 1, 1},
-      {{"ffn", {{"ffn", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 1, 1},
-      {{"heads", {{"heads", 8}}, append, gentle}, "h.*.attn.c_attn.weight", 1, 1},
-      {{"heads", {{"heads", 8}}, append, gentle}, "h.*.attn.c_proj.weight", 1, 1},
-      {{"hidden", {{"hidden", 8}}, append, gentle}, "wte.weight", 1, 1},
-      {{"hidden", {{"hidden", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 1, 1},
-      {{"layers", {{"layers", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 1, 1},
-      {{"two", {{"hidden", 8}, {"ffn", 8}}, append, gentle}, "h.*.mlp.c_fc.weight", 2, 2},
-      {{"two", {{"hidden", 8}, {"ffn", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 2, 2},
-      {{"three", {{"hidden", 8}, {"ffn", 8}, {"layers", 8}}, append, gentle}, "h.*.mlp.c_proj.weight", 3, 3},
-      {{"three", {{"hidden", 8}, {"heads", 8}, {"layers", 8}}, append, gentle}, "h.*.attn.c_proj.weight", 3, 3}};
+      {{"ffn", {{"ffn", 8}}, append, gentle}, weight(names.ffn_in[0]), 1, 1},
+      {{"ffn", {{"ffn", 8}}, append, gentle}, weight(names.ffn_out), 1, 1},
+      {{"heads", {{"heads", 8}}, append, gentle}, weight(names.qkv[0]), 1, 1},
+      {{"heads", {{"heads", 8}}, append, gentle}, weight(names.attention_out), 1, 1},
+      {{"hidden", {{"hidden", 8}}, append, gentle}, weight(names.words), 1, 1},
+      {{"hidden", {{"hidden", 8}}, append, gentle}, weight(names.ffn_out), 1, 1},
+      {{"layers", {{"layers", 8}}, append, gentle}, weight(names.ffn_in[0]), 1, 1},
+      {{"two", {{"hidden", 8}, {"ffn", 8}}, append, gentle}, weight(names.ffn_in[0]), 2, 2},
+      {{"two", {{"hidden", 8}, {"ffn", 8}}, append, gentle}, weight(names.ffn_out), 2, 2},
+      {{"three", {{"hidden", 8}, {"ffn", 8}, {"layers", 8}}, append, gentle}, weight(names.ffn_out), 3, 3},
+      {{"three", {{"hidden", 8}, {"heads", 8}, {"layers", 8}}, append, gentle}, weight(names.attention_out), 3, 3}};
   for (const expectation& e : expected) {
     CAPTURE(e.growth.name, e.parameter, e.fresh_axes);
     const double a = norm_at(e.growth, e.parameter, e.fresh_axes, 1e-3);
@@ -229,14 +258,17 @@ TEST_CASE("fresh gradients grow like the product of the ramping masks on their p
   }
 }
 
-TEMPLATE_TEST_CASE("at mask value 1 the masked path is the plain path", "[growth][gpt]", double, float) {
+TEMPLATE_TEST_CASE("at mask value 1 the masked path is the plain path", "[growth][transformer]", double, float) {
   using T = TestType;
-  const batch data(small);
-  reference::model_state<T> state = support::trained<T>(small, data);
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  const config sizes = as(f, small);
+  const tiny::batch data = batch_of(sizes);
+  reference::model_state<T> state = support::trained<T>(sizes, data);
   const growth_case all = append_cases().back();
   growth_case gentle = all;
   gentle.rule = msg::mask{};
-  reference::grow(state, plan_of(small, gentle), born, msg::linear_ramp{10});
+  reference::grow(state, plan_of(sizes, gentle), born, msg::linear_ramp{10});
   REQUIRE(state.growth.ramping(born + 10));
   REQUIRE_FALSE(state.growth.ramping(born + 11));
   const support::result<T> masked = run(state, data, born + 10);
@@ -249,32 +281,34 @@ TEMPLATE_TEST_CASE("at mask value 1 the masked path is the plain path", "[growth
   }
 }
 
-TEMPLATE_TEST_CASE("a growth copies the moments of old entries and starts fresh ones at zero", "[growth][gpt]", double,
-                   float) {
+TEMPLATE_TEST_CASE("a growth copies the moments of old entries and starts fresh ones at zero", "[growth][transformer]",
+                   double, float) {
   using T = TestType;
-  const batch data(small);
+  const form f = GENERATE(from_range(tiny::forms));
+  const config sizes = as(f, small);
+  const tiny::batch data = batch_of(sizes);
   for (const growth_case& c : append_cases()) {
-    CAPTURE(c.name);
-    reference::model_state<T> state = support::trained<T>(small, data);
+    CAPTURE(tiny::name_of(f), c.name);
+    reference::model_state<T> state = support::trained<T>(sizes, data);
     const reference::model_state<T> old = state;
-    const msg::plan plan = plan_of(small, c);
+    const msg::plan plan = plan_of(sizes, c);
     reference::grow(state, plan, born, msg::linear_ramp{10});
     index wrong = 0;
     support::for_each_element(plan, [&](std::size_t p, index element, index from) {
       const auto e = static_cast<std::size_t>(element);
-      const auto f = static_cast<std::size_t>(from);
-      const T m = from < 0 ? T(0) : old.moment1.tensors[p].data[f];
-      const T v = from < 0 ? T(0) : old.moment2.tensors[p].data[f];
+      const auto o = static_cast<std::size_t>(from);
+      const T m = from < 0 ? T(0) : old.moment1.tensors[p].data[o];
+      const T v = from < 0 ? T(0) : old.moment2.tensors[p].data[o];
       wrong += state.moment1.tensors[p].data[e] == m && state.moment2.tensors[p].data[e] == v ? 0 : 1;
-      if (from >= 0) { wrong += state.values.tensors[p].data[e] == old.values.tensors[p].data[f] ? 0 : 1; }
+      if (from >= 0) { wrong += state.values.tensors[p].data[e] == old.values.tensors[p].data[o] ? 0 : 1; }
     });
     CHECK(wrong == 0);
   }
 }
 
 TEST_CASE("with ages the first updates of fresh entries stay as small as any, with a stale counter they do not",
-          "[growth][gpt]") {
-  const batch data(small);
+          "[growth][transformer]") {
+  const tiny::batch data = batch_of(small);
   const growth_case all{"all", {{"hidden", 8}, {"ffn", 8}, {"heads", 8}}, msg::placement::append(), msg::mask{}};
   const msg::plan plan = plan_of(small, all);
   // Root mean square of the largest updates of fresh entries over lr, in the first 15 steps of the ramp.
@@ -309,23 +343,29 @@ TEST_CASE("with ages the first updates of fresh entries stay as small as any, wi
   CHECK(stale > 2 * aged);
 }
 
-TEST_CASE("a plain norm in place of the masked one changes the function", "[growth][gpt]") {
-  const batch data(small);
-  reference::model_state<double> state = support::trained<double>(small, data);
+TEST_CASE("a plain norm in place of the masked one changes the function", "[growth][transformer]") {
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  const config sizes = as(f, small);
+  const tiny::batch data = batch_of(sizes);
+  reference::model_state<double> state = support::trained<double>(sizes, data);
   const support::result<double> before = run(state, data, born);
-  reference::grow(state, plan_of(small, append_cases().front()), born, msg::linear_ramp{10});
-  reference::transformer<double> model(state.sizes, data.sequences, data.tokens);
-  CHECK(std::abs(model.forward(state.values, {data.inputs, data.targets}) - before.loss) > 1e-3);
+  reference::grow(state, plan_of(sizes, append_cases().front()), born, msg::linear_ramp{10});
+  CHECK(std::abs(tiny::run(state.sizes, data, state.values).loss - before.loss) > 1e-3);
 }
 
-TEST_CASE("a tensor that a growth forgets to copy changes the function", "[growth][gpt]") {
-  const batch data(small);
-  for (const char* forgotten : {"ln_f.bias", "h.*.mlp.c_fc.bias", "wpe.weight"}) {
-    CAPTURE(forgotten);
-    reference::model_state<double> state = support::trained<double>(small, data);
-    const support::result<double> before = run(state, data, born);
-    reference::grow(state, plan_of(small, append_cases().front()), born, msg::linear_ramp{10});
-    for (double& x : state.values[forgotten].data) { x = 0; }
+TEST_CASE("a tensor that a growth forgets to copy changes the function", "[growth][transformer]") {
+  const form f = GENERATE(from_range(tiny::forms));
+  const config sizes = as(f, small);
+  const tiny::batch data = batch_of(sizes);
+  const reference::model_state<double> old = support::trained<double>(sizes, data);
+  const support::result<double> before = run(old, data, born);
+  for (const msg::schema schema = reference::schema_of(sizes); const msg::parameter& p : schema.parameters()) {
+    if (p.name.find("key") != std::string::npos && p.what == msg::kind::bias) { continue; } // softmax does not see it
+    CAPTURE(tiny::name_of(f), p.name);
+    reference::model_state<double> state = old;
+    reference::grow(state, plan_of(sizes, append_cases().front()), born, msg::linear_ramp{10});
+    for (double& x : state.values[p.name].data) { x = 0; }
     CHECK(std::abs(run(state, data, born).loss - before.loss) > 1e-6);
   }
 }

@@ -1,5 +1,7 @@
-// A small GPT with trained weights, grown by the library, and what its forward and backward give.
+// A small Transformer with trained weights, grown by the library, and what its forward and backward give.
 #pragma once
+
+#include "support/tiny_transformer.hpp"
 
 #include "transformer/grow_model.hpp"
 #include "transformer/model.hpp"
@@ -9,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,42 +20,21 @@ namespace support {
 
 using msg::index;
 
-/// Tokens of a batch, each a function of its place; the last of every sequence are padding and don't count.
-struct batch {
-  index sequences = 3;
-  index tokens = 7;
-  std::vector<std::int32_t> inputs;
-  std::vector<std::int32_t> targets;
-
-  explicit batch(const reference::config& c, index count = 3) : sequences(count), tokens(c.positions) {
-    for (index i = 0; i < sequences * tokens; ++i) {
-      const auto draw = [&](std::uint64_t stream) {
-        return static_cast<std::int32_t>(msg::random_bits({5, stream}, static_cast<std::uint64_t>(i)) %
-                                         static_cast<std::uint32_t>(c.vocab));
-      };
-      inputs.push_back(draw(1));
-      targets.push_back(i % tokens >= tokens - 2 ? -1 : draw(2));
-    }
-  }
-};
-
 template <class T>
 struct result {
   double loss = 0;
-  std::vector<T> logits;
+  std::vector<T> logits; // (rows, V), fresh tokens at mask 0 left out; then those of pairs of sentences
   reference::tensor_set<T> gradients;
 };
 
 /// Forward and backward with the masks of a step.
 template <class T>
-result<T> run(const reference::model_state<T>& state, const batch& data, index step) {
-  reference::transformer<T> model(state.sizes, data.sequences, data.tokens);
+result<T> run(const reference::model_state<T>& state, const tiny::batch& data, index step) {
   const reference::live_masks masks = state.masks(step);
-  result<T> out;
-  out.gradients = state.values.like();
-  out.loss = model.forward(state.values, {data.inputs, data.targets}, masks.view());
-  out.logits.assign(model.logits().begin(), model.logits().end());
-  model.backward(state.values, out.gradients);
+  tiny::outcome<T> all = tiny::run<T>(state.sizes, data, state.values, masks.view());
+  result<T> out{.loss = all.loss, .logits = std::move(all.logits), .gradients = std::move(all.gradients)};
+  std::erase(out.logits, -std::numeric_limits<T>::infinity());
+  out.logits.insert(out.logits.end(), all.sentence_logits.begin(), all.sentence_logits.end());
   return out;
 }
 
@@ -73,7 +55,7 @@ inline constexpr index trained_steps = 6;
 
 /// Weights that have left their initial values, biases and gains included, after trained_steps steps of AdamW.
 template <class T>
-reference::model_state<T> trained(const reference::config& sizes, const batch& data) {
+reference::model_state<T> trained(const reference::config& sizes, const tiny::batch& data) {
   reference::model_state<T> state = reference::initial_state<T>(sizes, 11);
   for (index step = 0; step < trained_steps; ++step) {
     update(state, run(state, data, step).gradients, step, msg::adamw{.weight_decay = 0});
