@@ -348,7 +348,14 @@ private:
   static model_state<float> load(const std::filesystem::path& folder, const checkpoint_documents& documents) {
     const gpt2_config& c = documents.config;
     model_state<float> state;
-    state.sizes = {c.vocab, c.positions, c.hidden, c.ffn, c.heads, c.head_dim, c.layers, c.layer_norm_epsilon};
+    state.sizes = {.vocab = c.vocab,
+                   .positions = c.positions,
+                   .hidden = c.hidden,
+                   .ffn = c.ffn,
+                   .heads = c.heads,
+                   .head_dim = c.head_dim,
+                   .layers = c.layers,
+                   .norm_eps = c.layer_norm_epsilon};
     state.values = make_parameters<float>(state.sizes);
     state.moment1 = state.values.like();
     state.moment2 = state.values.like();
