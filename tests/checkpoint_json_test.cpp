@@ -9,9 +9,26 @@ using namespace reference;
 using namespace files_test;
 
 namespace {
-[[nodiscard]] gpt2_config small_gpt2() { return {256, 128, 192, 512, 6, 32, 4, 1e-5, ""}; }
-[[nodiscard]] std::string config_refusal(const json& change) {
-  json document = config_json<float>(small_gpt2());
+[[nodiscard]] saved_config small_gpt2() {
+  return {{.vocab = 256, .positions = 128, .hidden = 192, .ffn = 512, .heads = 6, .head_dim = 32, .layers = 4}};
+}
+[[nodiscard]] saved_config small_bert() {
+  saved_config saved = small_gpt2();
+  saved.sizes.arch = architecture::bert;
+  saved.sizes.vocab = 260;
+  saved.sizes.norm_eps = 1e-12;
+  saved.pad = 256;
+  return saved;
+}
+[[nodiscard]] saved_config small_llama() {
+  saved_config saved = small_gpt2();
+  saved.sizes.arch = architecture::llama;
+  saved.sizes.kv_heads = 2;
+  saved.sizes.tied = false;
+  return saved;
+}
+[[nodiscard]] std::string config_refusal(const json& change, const saved_config& good = small_gpt2()) {
+  json document = config_json<float>(good);
   document.merge_patch(change);
   return input_message([&] { (void)read_config(document, "config.json"); });
 }
@@ -39,12 +56,13 @@ TEST_CASE("a model that Hugging Face's GPT-2 can express is saved as gpt2", "[ch
 }
 
 TEST_CASE("a model that it cannot express is saved as msg_gpt2 with the reason", "[checkpoint][config]") {
-  gpt2_config config = small_gpt2();
-  CHECK(why_not_plain(config, {}).empty());
-  CHECK(why_not_plain(config, {{"ffn", 1.0}}).empty());
-  CHECK(why_not_plain(config, {{"ffn", 0.4}, {"heads", 1.0}, {"layers", 0.0}}) == "ffn mask 0.4, layers mask 0.0");
-  config.hidden = 96;
-  config.why = why_not_plain(config, {{"ffn", 0.4}});
+  saved_config config = small_gpt2();
+  CHECK(why_not_plain(config.sizes, {}).empty());
+  CHECK(why_not_plain(config.sizes, {{"ffn", 1.0}}).empty());
+  CHECK(why_not_plain(config.sizes, {{"ffn", 0.4}, {"heads", 1.0}, {"layers", 0.0}}) ==
+        "ffn mask 0.4, layers mask 0.0");
+  config.sizes.hidden = 96;
+  config.why = why_not_plain(config.sizes, {{"ffn", 0.4}});
   CHECK(config.why == "hidden 96 is not heads 6 * head_dim 32, ffn mask 0.4");
   const json document = config_json<float>(config);
   CHECK(document["model_type"] == "msg_gpt2");
@@ -54,18 +72,38 @@ TEST_CASE("a model that it cannot express is saved as msg_gpt2 with the reason",
 }
 
 TEST_CASE("a config of Hugging Face, with its defaults and further keys, is read", "[checkpoint][config]") {
-  const gpt2_config config = read_config(
-      json::parse(R"({"model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12,
+  const config sizes =
+      read_config(
+          json::parse(R"({"model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12,
                       "n_head": 12, "n_inner": null, "activation_function": "gelu_new", "task_specific_params": {}})"),
-      "config.json");
-  CHECK(config.ffn == 3072);
-  CHECK(config.head_dim == 64);
-  CHECK(config.layer_norm_epsilon == 1e-5);
+          "config.json")
+          .sizes;
+  CHECK(sizes.ffn == 3072);
+  CHECK(sizes.head_dim == 64);
+  CHECK(sizes.norm_eps == 1e-5);
+  const config bert = read_config(json::parse(R"({"model_type": "bert", "vocab_size": 30522, "hidden_size": 768,
+    "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "hidden_act": "gelu",
+    "max_position_embeddings": 512, "type_vocab_size": 2, "pad_token_id": 0, "gradient_checkpointing": false})"),
+                                  "config.json")
+                          .sizes;
+  CHECK(bert.arch == architecture::bert);
+  CHECK(bert.head_dim == 64);
+  CHECK(bert.norm_eps == 1e-12);
+  const config llama = read_config(json::parse(R"({"model_type": "llama", "vocab_size": 49152, "hidden_size": 576,
+    "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536,
+    "hidden_act": "silu", "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
+    "rope_theta": 100000.0, "rope_scaling": null, "eos_token_id": [1, 2]})"),
+                                   "config.json")
+                           .sizes;
+  CHECK(llama.arch == architecture::llama);
+  CHECK(llama.kv_heads == 3);
+  CHECK(llama.tied);
+  CHECK(llama.rope_theta == 100000);
 }
 
 TEST_CASE("a config that the model cannot follow is refused", "[checkpoint][config]") {
-  CHECK(config_refusal({{"model_type", "llama"}}) ==
-        "config.json: model_type: expected gpt2 or msg_gpt2, found \"llama\"");
+  CHECK(config_refusal({{"model_type", "mamba"}}) ==
+        "config.json: model_type: expected gpt2, bert, llama, msg_gpt2, msg_bert or msg_llama, found \"mamba\"");
   CHECK(config_refusal({{"activation_function", "relu"}}) ==
         "config.json: activation_function: expected gelu_new, found \"relu\"");
   CHECK(config_refusal({{"n_embd", 0}, {"n_layer", nullptr}}) ==
@@ -87,6 +125,52 @@ TEST_CASE("a config that the model cannot follow is refused", "[checkpoint][conf
   CHECK(config_refusal({{"msg", {{"plain", false}}}}) == "config.json: msg.plain: expected true for model_type gpt2");
   CHECK(config_refusal({{"model_type", "msg_gpt2"}, {"msg", {{"plain", false}}}}) ==
         "config.json: msg.why: expected a reason for msg_gpt2, found ''");
+}
+
+TEST_CASE("BERT and Llama are saved with the keys of their classes and come back", "[checkpoint][config]") {
+  CHECK(config_json<float>(small_bert()) == json::parse(R"({"architectures": ["BertForPreTraining"],
+    "model_type": "bert", "vocab_size": 260, "max_position_embeddings": 128, "type_vocab_size": 2, "hidden_size": 192,
+    "num_hidden_layers": 4, "num_attention_heads": 6, "intermediate_size": 512, "head_dim": 32, "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12, "position_embedding_type": "absolute", "pad_token_id": 256, "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0, "classifier_dropout": null, "initializer_range": 0.02,
+    "tie_word_embeddings": true, "torch_dtype": "float32", "msg": {"version": 1, "plain": true, "why": ""}})"));
+  CHECK(config_json<float>(small_llama()) == json::parse(R"({"architectures": ["LlamaForCausalLM"],
+    "model_type": "llama", "vocab_size": 256, "max_position_embeddings": 128, "hidden_size": 192,
+    "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 512,
+    "head_dim": 32, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "rope_scaling": null,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, "attention_bias": false, "mlp_bias": false,
+    "attention_dropout": 0.0, "pretraining_tp": 1, "bos_token_id": null, "eos_token_id": null,
+    "initializer_range": 0.02, "tie_word_embeddings": false, "torch_dtype": "float32",
+    "msg": {"version": 1, "plain": true, "why": ""}})"));
+  for (saved_config saved : {small_gpt2(), small_bert(), small_llama()}) {
+    CHECK(read_config(config_json<float>(saved), "c").sizes == saved.sizes);
+    CHECK(read_config(config_json<float>(saved), "c").pad == saved.pad);
+    saved.sizes.hidden = 100;
+    saved.why = why_not_plain(saved.sizes, {});
+    CHECK(config_json<float>(saved)["model_type"] == "msg_" + std::string(name_of(saved.sizes.arch)));
+    CHECK(read_config(config_json<float>(saved), "c").sizes == saved.sizes);
+  }
+  config wide = small_llama().sizes; // heads * head_dim is free in Llama, but hidden has to be a multiple of heads
+  wide.hidden = 96;
+  CHECK(why_not_plain(wide, {}).empty());
+  wide.hidden = 100;
+  CHECK(why_not_plain(wide, {{"kv_heads", 0.5}}) == "hidden 100 is no multiple of heads 6, kv_heads mask 0.5");
+}
+
+TEST_CASE("configs of BERT and Llama that the model cannot follow are refused", "[checkpoint][config]") {
+  CHECK(config_refusal({{"hidden_act", "relu"}, {"position_embedding_type", "relative_key"}}, small_bert()) ==
+        "config.json: hidden_act: expected \"gelu\", found \"relu\"; position_embedding_type: expected \"absolute\", "
+        "found \"relative_key\"");
+  CHECK(config_refusal({{"hidden_size", 96}}, small_bert()) ==
+        "config.json: hidden_size: expected num_attention_heads * head_dim = 192 for model_type bert, found 96");
+  CHECK(
+      config_refusal({{"attention_bias", true}, {"rope_scaling", {{"type", "linear"}}}}, small_llama()) ==
+      "config.json: attention_bias: expected false, found true; rope_scaling: expected null (plain rotary positions), "
+      "found an object");
+  CHECK(config_refusal({{"rope_parameters", {{"rope_type", "yarn"}}}}, small_llama()) ==
+        "config.json: rope_parameters.rope_type: expected \"default\", found \"yarn\"");
+  CHECK(config_refusal({{"model_type", "msg_llama"}, {"msg", {{"plain", false}}}}, small_llama()) ==
+        "config.json: msg.why: expected a reason for msg_llama, found ''");
 }
 
 TEST_CASE("growth.json has the keys of the design, and a ramp only where there is a mask", "[checkpoint][growth]") {

@@ -75,12 +75,12 @@ TEST_CASE("the documents come back as they were", "[checkpoint]") {
   const temporary_folder run;
   tiny_checkpoint<float> saved(1);
   saved.documents.config.why = "hidden 3 is not heads 1 * head_dim 2";
-  saved.documents.config.head_dim = 2;
+  saved.documents.config.sizes.head_dim = 2;
   const fs::path folder = saved.save(run.path());
   const checkpoint_documents& was = saved.documents;
   const checkpoint_documents is = read_checkpoint_documents(folder);
   CHECK(config_json<float>(is.config) == config_json<float>(was.config));
-  CHECK(is.config.ffn == 4);
+  CHECK(is.config.sizes.ffn == 4);
   CHECK(trainer_state_json(is.state) == trainer_state_json(was.state));
   CHECK(is.state.flops == was.state.flops); // to the bit, through decimal text
   CHECK(is.state.seed == was.state.seed);
@@ -116,7 +116,7 @@ TEST_CASE("tensors that are missing, unexpected or of another shape are all name
           "[checkpoint]") {
   const temporary_folder run;
   tiny_checkpoint<float> saved(1);
-  saved.parameters[0].name = "other.weight";
+  saved.parameters[0].name = "transformer.other.weight";
   saved.parameters[1].shape = {2, 4, 3};
   const fs::path folder = saved.save(run.path());
   tiny_checkpoint<float> target(2);

@@ -1,8 +1,8 @@
-// Byte-level text: what is read, what is held out, and that a batch depends on its position alone.
+// Text as bytes: what is read, what is held out, and that a batch depends on its position alone.
 #include "support/catch.hpp"
 #include "support/files_support.hpp"
 
-#include "transformer/data.hpp"
+#include "transformer/data_load.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -29,31 +29,32 @@ constexpr std::uint64_t seed = 17;
   return text;
 }
 
-struct batch {
-  std::vector<std::int32_t> tokens;
-  std::vector<std::int32_t> targets;
-  friend bool operator==(const batch&, const batch&) = default;
-};
-
-[[nodiscard]] batch make_batch(const text_data& data, msg::index size) {
-  const auto count = static_cast<std::size_t>(size * data.seq);
-  return {std::vector<std::int32_t>(count, -1), std::vector<std::int32_t>(count, -1)};
+[[nodiscard]] training_data load_text(const std::string& path, msg::index seq, msg::index validation_tokens = 65536) {
+  return load_data(path, {.seq = seq, .validation_tokens = validation_tokens});
 }
-[[nodiscard]] batch training(const text_data& data, data_position& at, msg::index size, std::uint64_t key = seed) {
-  batch b = make_batch(data, size);
-  at = train_batch(data, key, at, size, b.tokens.data(), b.targets.data());
+[[nodiscard]] token_batch training(const training_data& data, data_position& at, msg::index size,
+                                   std::uint64_t key = seed) {
+  token_batch b = make_batch(data, size);
+  at = train_batch(data, key, at, b);
   return b;
 }
+[[nodiscard]] std::vector<std::int32_t> ids_of(const training_data& data) {
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(data.tokens.size()));
+  data.tokens.copy(0, data.tokens.size(), ids.data());
+  return ids;
+}
 
-// Where in data.bytes each window of a batch starts. The joined short files are a copy, so search the segments.
-[[nodiscard]] std::vector<msg::index> starts_of(const text_data& data, const text_split& split, const batch& b) {
+// Where in data.tokens each window of a batch starts. The joined short files are a copy, so search the segments.
+[[nodiscard]] std::vector<msg::index> starts_of(const training_data& data, const data_side& split,
+                                                const token_batch& b) {
+  const std::vector<std::int32_t> ids = ids_of(data);
   std::vector<msg::index> starts;
   for (auto window = b.tokens.begin(); window != b.tokens.end(); window += data.seq) {
     msg::index start = -1;
-    for (const text_segment& s : split.segments) {
-      const auto begin = data.bytes.begin() + s.begin;
+    for (const token_segment& s : split.segments) {
+      const auto begin = ids.begin() + s.begin;
       const auto found = std::search(begin, begin + s.size, window, window + data.seq);
-      if (found != begin + s.size) { start = found - data.bytes.begin(); }
+      if (found != begin + s.size) { start = found - ids.begin(); }
     }
     starts.push_back(start);
   }
@@ -74,14 +75,13 @@ void write_letter_files(const fs::path& folder, int count, const Size& size) {
 [[nodiscard]] std::set<std::int32_t> letters_of(const std::vector<std::int32_t>& tokens) {
   return {tokens.begin(), tokens.end()};
 }
-[[nodiscard]] batch whole_validation(const text_data& data) {
-  batch b = make_batch(data, data.validation_windows);
-  CHECK(validation_batch(data, 0, data.validation_windows, b.tokens.data(), b.targets.data()) ==
-        data.validation_windows);
+[[nodiscard]] token_batch whole_validation(const training_data& data) {
+  token_batch b = make_batch(data, data.validation_windows);
+  CHECK(validation_batch(data, 0, b) == data.validation_windows);
   return b;
 }
-[[nodiscard]] double held_out_share(const text_data& data) {
-  return static_cast<double>(data.validation.bytes) / static_cast<double>(data.validation.bytes + data.train.bytes);
+[[nodiscard]] double held_out_share(const training_data& data) {
+  return static_cast<double>(data.validation.size) / static_cast<double>(data.validation.size + data.train.size);
 }
 
 } // namespace
@@ -114,13 +114,13 @@ TEST_CASE("every pass reads each training window once, each pass in an order of 
   const temporary_folder folder;
   write_bytes(folder / "a", counting_text(0, 400));
   write_bytes(folder / "b", counting_text(1000, 311));
-  const text_data data = load_text(folder.path().string(), 16);
+  const training_data data = load_text(folder.path().string(), 16);
   data_position at;
   std::vector<std::vector<msg::index>> passes;
   for (msg::index epoch = 0; epoch < 3; ++epoch) {
     std::vector<msg::index> starts;
     while (at.epoch == epoch) {
-      const batch b = training(data, at, 1);
+      const token_batch b = training(data, at, 1);
       starts.push_back(starts_of(data, data.train, b).front());
     }
     REQUIRE(at.position == 0);
@@ -138,7 +138,7 @@ TEST_CASE("every pass reads each training window once, each pass in an order of 
 TEST_CASE("the bytes that fill no window at the end of a file are read in other passes", "[data]") {
   const temporary_folder folder;
   write_bytes(folder / "text", counting_text(0, 2000));
-  const text_data data = load_text((folder / "text").string(), 64);
+  const training_data data = load_text((folder / "text").string(), 64);
   std::set<msg::index> read;
   for (msg::index epoch = 0; epoch < 60; ++epoch) {
     data_position at{epoch, 0};
@@ -146,22 +146,22 @@ TEST_CASE("the bytes that fill no window at the end of a file are read in other 
       for (msg::index i = 0; i <= data.seq; ++i) { read.insert(start + i); }
     }
   }
-  CHECK(static_cast<msg::index>(read.size()) > data.train.bytes - 4);
+  CHECK(static_cast<msg::index>(read.size()) > data.train.size - 4);
 }
 
 TEST_CASE("a batch depends on seed and position alone, so a run resumes at any position with the same bytes",
           "[data]") {
   const temporary_folder folder;
   write_bytes(folder / "text", counting_text(0, 900));
-  const text_data first = load_text(folder.path().string(), 32);
+  const training_data first = load_text(folder.path().string(), 32);
   std::vector<data_position> positions{{}};
-  std::vector<batch> batches;
+  std::vector<token_batch> batches;
   while (positions.back().epoch < 3) {
     data_position at = positions.back();
     batches.push_back(training(first, at, 7)); // 7 does not divide the windows: batches lie across passes
     positions.push_back(at);
   }
-  const text_data again = load_text(folder.path().string(), 32);
+  const training_data again = load_text(folder.path().string(), 32);
   for (std::size_t i = batches.size(); i-- > 0;) {
     data_position at = positions[i];
     REQUIRE(training(again, at, 7) == batches[i]);
@@ -172,24 +172,25 @@ TEST_CASE("a batch depends on seed and position alone, so a run resumes at any p
 TEST_CASE("one batch of 6 reads what three batches of 2 read", "[data]") {
   const temporary_folder folder;
   write_bytes(folder / "text", counting_text(0, 900));
-  const text_data data = load_text(folder.path().string(), 32);
+  const training_data data = load_text(folder.path().string(), 32);
   data_position whole{0, data.train.windows - 3};
   data_position parts = whole;
-  const batch six = training(data, whole, 6);
-  batch joined;
+  const token_batch six = training(data, whole, 6);
+  token_batch joined;
   for (int i = 0; i < 3; ++i) {
-    const batch two = training(data, parts, 2);
+    const token_batch two = training(data, parts, 2);
     joined.tokens.insert(joined.tokens.end(), two.tokens.begin(), two.tokens.end());
     joined.targets.insert(joined.targets.end(), two.targets.begin(), two.targets.end());
   }
-  CHECK(joined == six);
+  CHECK(joined.tokens == six.tokens);
+  CHECK(joined.targets == six.targets);
   CHECK(parts == whole);
 }
 
 TEST_CASE("another seed reads the text in another order", "[data]") {
   const temporary_folder folder;
   write_bytes(folder / "text", counting_text(0, 900));
-  const text_data data = load_text(folder.path().string(), 32);
+  const training_data data = load_text(folder.path().string(), 32);
   data_position a;
   data_position b;
   CHECK_FALSE(training(data, a, 8, 1) == training(data, b, 8, 2));
@@ -200,9 +201,9 @@ TEST_CASE("targets are the tokens one byte later", "[data]") {
   std::string text = counting_text(0, 900);
   for (int i = 0; i < 2048; ++i) { text += static_cast<char>(1 + i % 255); } // bytes above 127 too
   write_bytes(folder / "text", text);
-  const text_data data = load_text(folder.path().string(), 32);
+  const training_data data = load_text(folder.path().string(), 32);
   data_position at;
-  for (const batch& b : {training(data, at, data.train.windows), whole_validation(data)}) {
+  for (const token_batch& b : {training(data, at, data.train.windows), whole_validation(data)}) {
     for (std::size_t i = 0; i < b.tokens.size(); ++i) {
       REQUIRE(b.tokens[i] >= 1);
       REQUIRE(b.tokens[i] <= 255);
@@ -210,23 +211,21 @@ TEST_CASE("targets are the tokens one byte later", "[data]") {
     }
   }
   // The last target is the byte after the window.
-  const batch b = whole_validation(data);
+  const token_batch b = whole_validation(data);
   const std::vector<msg::index> starts = starts_of(data, data.validation, b);
-  for (std::size_t w = 0; w < starts.size(); ++w) {
-    REQUIRE(b.targets[w * 32 + 31] == data.bytes[static_cast<std::size_t>(starts[w]) + 32]);
-  }
+  for (std::size_t w = 0; w < starts.size(); ++w) { REQUIRE(b.targets[w * 32 + 31] == data.tokens[starts[w] + 32]); }
 }
 
 TEST_CASE("no byte of a held-out file is ever trained on", "[data]") {
   const temporary_folder folder;
   write_letter_files(folder.path(), 40, [](int i) { return 300 + 37 * i; });
-  const text_data data = load_text(folder.path().string(), 64);
+  const training_data data = load_text(folder.path().string(), 64);
   REQUIRE(data.by_file);
   const std::set<std::int32_t> held_out = letters_of(whole_validation(data).targets);
   std::set<std::int32_t> trained;
   for (msg::index epoch = 0; epoch < 4; ++epoch) {
     data_position at{epoch, 0};
-    const batch b = training(data, at, data.train.windows);
+    const token_batch b = training(data, at, data.train.windows);
     trained.merge(letters_of(b.tokens));
     trained.merge(letters_of(b.targets));
   }
@@ -238,17 +237,17 @@ TEST_CASE("no byte of a held-out file is ever trained on", "[data]") {
 TEST_CASE("no byte of a held-out block is ever trained on", "[data]") {
   const temporary_folder folder;
   write_bytes(folder / "text", counting_text(0, 40000));
-  const text_data data = load_text((folder / "text").string(), 50);
+  const training_data data = load_text((folder / "text").string(), 50);
   REQUIRE_FALSE(data.by_file);
-  std::vector<char> held_out(data.bytes.size(), 0);
-  for (const text_segment& s : data.validation.segments) {
+  std::vector<char> held_out(static_cast<std::size_t>(data.tokens.size()), 0);
+  for (const token_segment& s : data.validation.segments) {
     std::fill_n(held_out.begin() + s.begin, s.size, static_cast<char>(1));
   }
-  CHECK(std::accumulate(held_out.begin(), held_out.end(), msg::index{0}) == data.validation.bytes);
-  for (const text_segment& s : data.train.segments) {
+  CHECK(std::accumulate(held_out.begin(), held_out.end(), msg::index{0}) == data.validation.size);
+  for (const token_segment& s : data.train.segments) {
     CHECK(std::count(held_out.begin() + s.begin, held_out.begin() + s.begin + s.size, 1) == 0);
   }
-  CHECK(data.train.bytes + data.validation.bytes == static_cast<msg::index>(data.bytes.size()));
+  CHECK(data.train.size + data.validation.size == data.tokens.size());
 }
 
 TEST_CASE("between 5 and 10 percent of the bytes are held out, of many files and of one", "[data]") {
@@ -258,7 +257,7 @@ TEST_CASE("between 5 and 10 percent of the bytes are held out, of many files and
   for (int i = 0; i < files; ++i) {
     write_bytes(folder / fmt::format("f{}", i), counting_text(i * 10000, 2000 + (i * 7919) % 3000));
   }
-  const text_data data = load_text(folder.path().string(), 128);
+  const training_data data = load_text(folder.path().string(), 128);
   CHECK(held_out_share(data) >= 0.05);
   CHECK(held_out_share(data) <= 0.10);
   CHECK(data.by_file == (files >= 30)); // one of three large files would be far more than a tenth
@@ -267,11 +266,11 @@ TEST_CASE("between 5 and 10 percent of the bytes are held out, of many files and
 TEST_CASE("held-out blocks of one file are spread, not its tail", "[data]") {
   const temporary_folder folder;
   write_bytes(folder / "text", counting_text(0, 500000));
-  const text_data data = load_text((folder / "text").string(), 128);
+  const training_data data = load_text((folder / "text").string(), 128);
   REQUIRE(data.validation.segments.size() >= 2);
   CHECK(data.train.segments.size() >= 3);
-  CHECK(data.validation.segments.front().begin < static_cast<msg::index>(data.bytes.size()) / 2);
-  for (const text_segment& s : data.validation.segments) { CHECK(s.begin % 65536 == 0); }
+  CHECK(data.validation.segments.front().begin < data.tokens.size() / 2);
+  for (const token_segment& s : data.validation.segments) { CHECK(s.begin % 65536 == 0); }
 }
 
 TEST_CASE("the split depends on relative paths, not on where the folder lies", "[data]") {
@@ -281,8 +280,8 @@ TEST_CASE("the split depends on relative paths, not on where the folder lies", "
   fs::create_directories(deeper);
   write_letter_files(here.path(), 40, [](int i) { return 500 + i; });
   write_letter_files(deeper, 40, [](int i) { return 500 + i; });
-  const text_data a = load_text(here.path().string(), 64);
-  const text_data b = load_text(deeper.string() + "/", 64);
+  const training_data a = load_text(here.path().string(), 64);
+  const training_data b = load_text(deeper.string() + "/", 64);
   CHECK(a.files_hash == b.files_hash);
   CHECK(letters_of(whole_validation(a).tokens) == letters_of(whole_validation(b).tokens));
   CHECK(whole_validation(a) == whole_validation(b));
@@ -390,12 +389,13 @@ TEST_CASE("a file longer than many reads arrives whole and in order", "[data]") 
 TEST_CASE("files too short for a window are joined with newlines and still held out whole", "[data]") {
   const temporary_folder folder;
   write_letter_files(folder.path(), 56, [](int i) { return 20 + i; });
-  const text_data data = load_text(folder.path().string(), 100);
+  const training_data data = load_text(folder.path().string(), 100);
   REQUIRE(data.by_file);
   REQUIRE(data.train.segments.size() == 1);
   REQUIRE(data.validation.segments.size() == 1);
-  const text_segment& s = data.validation.segments.front();
-  const std::string joined(data.bytes.begin() + s.begin, data.bytes.begin() + s.begin + s.size);
+  const token_segment& s = data.validation.segments.front();
+  const std::vector<std::int32_t> ids = ids_of(data);
+  const std::string joined(ids.begin() + s.begin, ids.begin() + s.begin + s.size);
   CHECK(std::count(joined.begin(), joined.end(), '\n') == data.validation.parts);
   CHECK(joined.back() == '\n');
   data_position at;
@@ -408,36 +408,37 @@ TEST_CASE("files too short for a window are joined with newlines and still held 
 TEST_CASE("validation windows are the same for every batch size", "[data]") {
   const temporary_folder folder;
   write_bytes(folder / "text", counting_text(0, 40000));
-  const text_data data = load_text(folder.path().string(), 64, {.validation_tokens = 64 * 21});
+  const training_data data = load_text(folder.path().string(), 64, 64 * 21);
   REQUIRE(data.validation_windows == 21);
-  const batch whole = whole_validation(data);
+  const token_batch whole = whole_validation(data);
   const msg::index size = GENERATE(1, 2, 4, 21, 30);
-  batch joined;
+  token_batch joined;
   for (msg::index first = 0; first < data.validation_windows; first += size) {
-    batch part = make_batch(data, size);
-    const msg::index count = validation_batch(data, first, size, part.tokens.data(), part.targets.data());
+    token_batch part = make_batch(data, size);
+    const msg::index count = validation_batch(data, first, part);
     CHECK(count == std::min(size, data.validation_windows - first));
     const auto written = count * data.seq;
-    CHECK(std::all_of(part.tokens.begin() + written, part.tokens.end(), [](std::int32_t t) { return t == -1; }));
+    CHECK(std::all_of(part.targets.begin() + written, part.targets.end(), [](std::int32_t t) { return t == -1; }));
     joined.tokens.insert(joined.tokens.end(), part.tokens.begin(), part.tokens.begin() + written);
     joined.targets.insert(joined.targets.end(), part.targets.begin(), part.targets.begin() + written);
   }
-  CHECK(joined == whole);
-  batch none = make_batch(data, 1);
-  CHECK(validation_batch(data, 21, 1, none.tokens.data(), none.targets.data()) == 0);
+  CHECK(joined.tokens == whole.tokens);
+  CHECK(joined.targets == whole.targets);
+  token_batch none = make_batch(data, 1);
+  CHECK(validation_batch(data, 21, none) == 0);
 }
 
 TEST_CASE("validation windows do not overlap and are spread over all that is held out", "[data]") {
   const temporary_folder folder;
   write_bytes(folder / "text", counting_text(0, 100000));
-  const text_data data = load_text(folder.path().string(), 64, {.validation_tokens = 64 * 40});
+  const training_data data = load_text(folder.path().string(), 64, 64 * 40);
   REQUIRE(data.validation.windows > 400);
   std::vector<msg::index> starts = starts_of(data, data.validation, whole_validation(data));
   REQUIRE(std::is_sorted(starts.begin(), starts.end()));
   for (std::size_t i = 1; i < starts.size(); ++i) { CHECK(starts[i] - starts[i - 1] >= data.seq); }
   CHECK(starts.back() > data.validation.segments.back().begin);
   // No limit in reach: every window is evaluated.
-  const text_data all = load_text(folder.path().string(), 64, {.validation_tokens = 1000000});
+  const training_data all = load_text(folder.path().string(), 64, 1000000);
   CHECK(all.validation_windows == all.validation.windows);
 }
 
@@ -461,7 +462,7 @@ TEST_CASE("what cannot be trained on is one line that names the path", "[data]")
 TEST_CASE("the least text that can be split is two windows", "[data]") {
   const temporary_folder folder;
   write_bytes(folder / "a", counting_text(0, 1000).substr(0, 34));
-  const text_data data = load_text(folder.path().string(), 16);
+  const training_data data = load_text(folder.path().string(), 16);
   CHECK(data.train.windows == 1);
   CHECK(data.validation.windows == 1);
   write_bytes(folder / "a", counting_text(0, 1000).substr(0, 32));
@@ -471,9 +472,8 @@ TEST_CASE("the least text that can be split is two windows", "[data]") {
 TEST_CASE("a position outside the text is refused, as when a checkpoint is of other text", "[data]") {
   const temporary_folder folder;
   write_bytes(folder / "a", counting_text(0, 400));
-  const text_data data = load_text(folder.path().string(), 16);
-  batch b = make_batch(data, 1);
+  const training_data data = load_text(folder.path().string(), 16);
+  token_batch b = make_batch(data, 1);
   const data_position bad = GENERATE(data_position{0, 1000000}, data_position{0, -1}, data_position{-1, 0});
-  CHECK(input_message([&] { (void)train_batch(data, seed, bad, 1, b.tokens.data(), b.targets.data()); }) ==
-        containing{"is outside the text"});
+  CHECK(input_message([&] { (void)train_batch(data, seed, bad, b); }) == containing{"is outside the text"});
 }

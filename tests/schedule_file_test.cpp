@@ -4,7 +4,9 @@
 
 #include "transformer/schedule_file.hpp"
 
+#include <cmath>
 #include <string>
+#include <vector>
 
 using namespace reference;
 using namespace files_test;
@@ -102,7 +104,8 @@ TEST_CASE("a schedule survives being written and read again", "[schedule_file]")
 
 TEST_CASE("an unknown key is an error at every level", "[schedule_file]") {
   CHECK(refusal(changed("/stage", 1)) == "unknown key 'stage' (known: version, start, lr, stages)");
-  CHECK(refusal(changed("/start/vocab", 1)) == "start: unknown key 'vocab' (known: hidden, ffn, heads, layers)");
+  CHECK(refusal(changed("/start/width", 1)) ==
+        "start: unknown key 'width' (known: hidden, ffn, heads, layers, kv_heads, vocab, positions)");
   CHECK(refusal(changed("/lr/peek", 1)) ==
         "lr: unknown key 'peek' (known: policy, peak, min, warmup_steps, decay_fraction)");
   CHECK(refusal(changed("/stages/1/ramps", 1)) ==
@@ -110,9 +113,9 @@ TEST_CASE("an unknown key is an error at every level", "[schedule_file]") {
   CHECK(refusal(changed("/stages/0/at/seconds", 1)) ==
         "stages[0].at: unknown key 'seconds' (known: step, tokens, fraction)");
   CHECK(refusal(changed("/stages/0/grow/width", 1)) ==
-        "stages[0].grow: unknown key 'width' (known: hidden, ffn, heads, layers)");
+        "stages[0].grow: unknown key 'width' (known: hidden, ffn, heads, layers, kv_heads, vocab, positions)");
   CHECK(refusal(changed("/stages/0/rule/width", "mask")) ==
-        "stages[0].rule: unknown key 'width' (known: hidden, ffn, heads, layers)");
+        "stages[0].rule: unknown key 'width' (known: hidden, ffn, heads, layers, kv_heads, vocab, positions)");
   CHECK(refusal(changed("/stages/0/fresh/mean", 1)) == "stages[0].fresh: unknown key 'mean' (known: init, std)");
   CHECK(refusal(changed("/stages/0/ramp/step", 1)) == "stages[0].ramp: unknown key 'step' (known: shape, steps)");
   CHECK(refusal(changed("/stages/0/lr/peak", 1)) == "stages[0].lr: unknown key 'peak' (known: at_growth, steps)");
@@ -202,16 +205,55 @@ TEST_CASE("every truncation of a schedule is an input error", "[schedule_file]")
   }
 }
 
-TEST_CASE("every shipped schedule is sound for the default run and ends at the same sizes", "[schedule_file]") {
-  const msg::schedule standard = read_schedule(shipped_folder() / "gpt-all-dimensions.json");
-  const msg::named_sizes final_sizes = msg::sizes_after(standard, standard.stages.size());
-  std::vector<std::string> names = names_in(shipped_folder());
-  CHECK(names == std::vector<std::string>{"even-split.json", "ffn.json", "gpt-all-dimensions.json", "heads.json",
-                                          "hidden.json", "layers-mask.json", "layers-stack.json"});
-  for (const std::string& name : names) {
+TEST_CASE("every shipped schedule is sound, and those of one model end at the same sizes", "[schedule_file]") {
+  CHECK(names_in(shipped_folder()) ==
+        std::vector<std::string>{"bert-all-dimensions.json", "even-split.json", "ffn.json", "gpt-all-dimensions.json",
+                                 "heads.json", "hidden.json", "layers-mask.json", "layers-stack.json",
+                                 "llama-all-dimensions.json", "msg-bert-base.json", "msg-bert-large.json"});
+  const msg::named_sizes gpt{{"hidden", 192}, {"ffn", 768}, {"heads", 6}, {"layers", 6}};
+  const msg::named_sizes llama{{"hidden", 192}, {"ffn", 512}, {"heads", 6}, {"layers", 6}, {"kv_heads", 3}};
+  for (const std::string& name : names_in(shipped_folder())) {
     CAPTURE(name);
     const msg::schedule timeline = read_schedule(shipped_folder() / name, {1500, 2048});
-    CHECK(msg::sizes_after(timeline, timeline.stages.size()) == final_sizes);
+    const msg::named_sizes last = msg::sizes_after(timeline, timeline.stages.size());
+    if (name.starts_with("msg-")) { continue; }
+    CHECK(last == (name.starts_with("llama") ? llama : gpt));
+  }
+}
+
+TEST_CASE("the schedules of MSG's BERT are those of the released configs", "[schedule_file]") {
+  // method.md, section 7: layers, hidden, ffn, heads of each stage
+  struct row {
+    const char* name;
+    std::vector<std::vector<msg::index>> stages;
+  };
+  const row all[] = {{"msg-bert-base.json",
+                      {{3, 512, 768, 8},
+                       {3, 512, 3072, 8},
+                       {6, 512, 3072, 8},
+                       {6, 768, 3072, 8},
+                       {6, 768, 3072, 12},
+                       {12, 768, 3072, 12}}},
+                     {"msg-bert-large.json",
+                      {{6, 512, 1024, 8},
+                       {6, 512, 4096, 8},
+                       {12, 512, 4096, 8},
+                       {12, 1024, 4096, 8},
+                       {12, 1024, 4096, 16},
+                       {24, 1024, 4096, 16}}}};
+  for (const row& expected : all) {
+    CAPTURE(expected.name);
+    const msg::schedule timeline = read_schedule(shipped_folder() / expected.name, {1000000, 131072});
+    REQUIRE(timeline.stages.size() == 5);
+    for (std::size_t s = 0; s < expected.stages.size(); ++s) {
+      const msg::named_sizes sizes = msg::sizes_after(timeline, s);
+      const auto of = [&](const char* axis) { return msg::size_of(sizes, axis); };
+      CHECK(std::vector<msg::index>{of("layers"), of("hidden"), of("ffn"), of("heads")} == expected.stages[s]);
+    }
+    const std::vector<msg::index> steps = msg::stage_steps(timeline, {1000000, 131072});
+    for (std::size_t s = 0; s < steps.size(); ++s) { // an even split, the fractions rounded to 5 digits
+      CHECK(std::abs(static_cast<double>(steps[s]) - 1e6 * static_cast<double>(s + 1) / 6) <= 10);
+    }
   }
 }
 

@@ -1,108 +1,18 @@
 // The trainer as a person and as other programs meet it: exit codes, messages, metrics, kill and resume.
 
-#include "support/catch.hpp"
-#include "support/files_support.hpp"
-#include "support/program.hpp"
+#include "support/training.hpp"
 
-#include "transformer/metrics.hpp"
-
-#include <msg/random.hpp>
-
-#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 namespace {
 
-namespace fs = std::filesystem;
-using files_test::read_bytes;
-using files_test::temporary_folder;
-using files_test::write_bytes;
-using reference::json;
-using support::outcome;
-
-// A growth in every dimension within 24 steps, ramps overlapping.
-constexpr const char* schedule = R"({"version": 1,
-  "start": {"hidden": 8, "ffn": 16, "heads": 1, "layers": 1},
-  "lr": {"policy": "cosine", "peak": 3e-3, "min": 3e-4, "warmup_steps": 2},
-  "stages": [
-    {"at": {"step": 4}, "grow": {"ffn": 24}, "ramp": {"shape": "linear", "steps": 5}},
-    {"at": {"step": 7}, "grow": {"hidden": 16, "heads": 2}, "ramp": {"shape": "cosine", "steps": 6}},
-    {"at": {"step": 15}, "grow": {"ffn": 32, "layers": 3}, "ramp": {"shape": "linear", "steps": 4}}]})";
-
-/// A folder with text to train on and the schedule; runs the trainer in it.
-class workplace {
-public:
-  workplace() {
-    fs::create_directory(folder_ / "text");
-    for (int file = 0; file < 30; ++file) {
-      std::string text;
-      while (text.size() < 2000) {
-        text += "line " + std::to_string(text.size() * static_cast<std::size_t>(file + 3) % 977) + " of some text\n";
-      }
-      write_bytes(folder_ / ("text/" + std::to_string(file) + ".txt"), text);
-    }
-    write_bytes(folder_ / "grow.json", schedule);
-  }
-  [[nodiscard]] outcome train(std::vector<std::string> arguments, const support::conditions& during = {}) const {
-    std::vector<std::string> words{MSG_TRAIN_GPT};
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    return support::run_program(words, folder_.path(), during);
-  }
-  /// A new run of 24 small steps into RUN.
-  [[nodiscard]] outcome train_new(const std::string& run, std::vector<std::string> more = {},
-                                  const support::conditions& during = {}) const {
-    std::vector<std::string> arguments{"--data",    "text", "--schedule",  "grow.json", "--steps",      "24",
-                                       "--seq",     "16",   "--batch",     "4",         "--out",        run,
-                                       "--threads", "2",    "--log-every", "1",         "--eval-every", "8"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return train(arguments, during);
-  }
-  [[nodiscard]] fs::path operator/(const std::string& name) const { return folder_ / name; }
-  [[nodiscard]] std::vector<json> metrics(const std::string& run) const {
-    return reference::read_metrics(folder_ / (run + "/metrics.jsonl"));
-  }
-
-private:
-  temporary_folder folder_;
-};
-
-std::vector<json> of_event(const std::vector<json>& records, const std::string& event) {
-  std::vector<json> result;
-  std::copy_if(records.begin(), records.end(), std::back_inserter(result),
-               [&](const json& r) { return r.at("event") == event; });
-  return result;
-}
-
-/// Metrics without what differs from run to run: times.
-std::vector<json> timeless(std::vector<json> records) {
-  for (json& r : records) {
-    r.erase("seconds");
-    r.erase("tokens_per_second");
-  }
-  return records;
-}
-
-/// The last checkpoint of a run, without the training time in it: its name, and for each file a hash of its bytes.
-std::vector<std::string> checkpoint_of(const workplace& place, const std::string& run) {
-  std::string name = read_bytes(place / (run + "/latest"));
-  name.pop_back();
-  std::vector<std::string> files{name};
-  for (const char* file : {"config.json", "model.safetensors", "optimizer.safetensors", "growth.json"}) {
-    const std::uint64_t hash = msg::stream_of(read_bytes(place / (run + "/" + name + "/" + file)));
-    files.push_back(std::string{file} + " " + std::to_string(hash));
-  }
-  return files;
-}
-
-bool one_line(const std::string& text) { return std::count(text.begin(), text.end(), '\n') == 1; }
+using namespace training;
 
 TEST_CASE("a run grows strictly, learns, and leaves metrics, a report and a checkpoint", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   const outcome done = place.train_new("run", {"--sample", "40"});
   INFO(done.error);
   REQUIRE(done.code == 0);
@@ -129,7 +39,7 @@ TEST_CASE("a run grows strictly, learns, and leaves metrics, a report and a chec
 }
 
 TEST_CASE("masks ramp 0, 1/T, ..., 1 over the steps after a growth, whatever the accumulation", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   for (const char* accumulate : {"1", "4"}) {
     CAPTURE(accumulate);
     const std::string run = std::string{"run"} + accumulate;
@@ -156,7 +66,7 @@ TEST_CASE("masks ramp 0, 1/T, ..., 1 over the steps after a growth, whatever the
 }
 
 TEST_CASE("four micro-batches of 4 train like one batch of 16", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   REQUIRE(place.train_new("split", {"--accumulate", "4"}).code == 0);
   REQUIRE(place.train_new("whole", {"--batch", "16"}).code == 0);
   const double split = of_event(place.metrics("split"), "end")[0].at("val_loss");
@@ -166,7 +76,7 @@ TEST_CASE("four micro-batches of 4 train like one batch of 16", "[trainer]") {
 }
 
 TEST_CASE("the same command gives the same bits", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   REQUIRE(place.train_new("a").code == 0);
   REQUIRE(place.train_new("b").code == 0);
   CHECK(timeless(place.metrics("a")) == timeless(place.metrics("b")));
@@ -174,7 +84,7 @@ TEST_CASE("the same command gives the same bits", "[trainer]") {
 }
 
 TEST_CASE("the option --schedule none trains the final sizes from the start", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   const outcome done =
       place.train_new("run", {"--schedule", "none", "--hidden", "16", "--ffn", "20", "--heads", "2", "--layers", "2"});
   INFO(done.error);
@@ -186,7 +96,7 @@ TEST_CASE("the option --schedule none trains the final sizes from the start", "[
 }
 
 TEST_CASE("the stack rule changes the loss at a growth, and says so", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   write_bytes(place / "grow.json", R"({"version": 1, "start": {"hidden": 16, "ffn": 32, "heads": 2, "layers": 1},
     "lr": {"peak": 3e-3}, "stages": [{"at": {"fraction": 0.5}, "grow": {"layers": 3}, "rule": "stack"}]})");
   REQUIRE(place.train_new("run").code == 0);
@@ -198,55 +108,15 @@ TEST_CASE("the stack rule changes the loss at a growth, and says so", "[trainer]
 }
 
 TEST_CASE("a run killed at random moments resumes each time to the same bits as one left alone", "[trainer]") {
-  const workplace place;
-  REQUIRE(place.train_new("whole", {"--save-every", "1"}).code == 0);
-  const auto begin = std::chrono::steady_clock::now();
-  REQUIRE(place.train_new("timed", {"--save-every", "1"}).code == 0);
-  const double whole_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
-  int kills = 0;
-  for (std::uint64_t round = 0; kills < 20; ++round) {
-    REQUIRE(round < 100); // on a busy machine kills come late, after the end
-    const std::string run = "killed" + std::to_string(round);
-    outcome last{};
-    for (std::uint64_t attempt = 0; attempt < 30; ++attempt) {
-      const double part = msg::random_uniform({round, 7}, attempt);
-      const support::conditions kill{.signal = attempt < 8 ? SIGKILL : 0,
-                                     .after = std::chrono::milliseconds(static_cast<long>(part * whole_ms))};
-      const bool started = fs::exists(place / (run + "/latest"));
-      if (started) {
-        last = place.train({"--resume", run}, kill);
-      } else {
-        fs::remove_all(place / run); // killed before its first checkpoint: there is nothing to resume
-        last = place.train_new(run, {"--save-every", "1"}, kill);
-      }
-      if (last.signal == 0) { break; }
-      ++kills;
-    }
-    INFO(last.error);
-    REQUIRE(last.code == 0);
-    CHECK(checkpoint_of(place, run) == checkpoint_of(place, "whole"));
-    CHECK(timeless(place.metrics(run)) == timeless(place.metrics("whole")));
-  }
+  check_kills(workplace{MSG_TRAIN_GPT}, 20);
 }
 
 TEST_CASE("a resume at every step of two ramps ends with the same bits", "[trainer]") {
-  const workplace place;
-  REQUIRE(place.train_new("whole", {"--save-every", "1"}).code == 0);
-  REQUIRE(place.train_new("steps", {"--save-every", "1", "--max-seconds", "1e-9"}).code == 0); // saves, and stops
-  // Each resume is allowed one more step: a time limit that the first step of the resumed run passes.
-  for (int step = 0; step < 24; ++step) {
-    const json state = json::parse(
-        read_bytes(place / ("steps/" + read_bytes(place / "steps/latest").substr(0, 13) + "/trainer_state.json")));
-    const double limit = state.at("seconds").get<double>() + 1e-9;
-    const outcome next = place.train({"--resume", "steps", "--max-seconds", json(limit).dump()});
-    INFO(next.error);
-    REQUIRE(next.code == 0);
-  }
-  CHECK(checkpoint_of(place, "steps") == checkpoint_of(place, "whole"));
+  check_resume_at_every_step(workplace{MSG_TRAIN_GPT});
 }
 
 TEST_CASE("Ctrl-C saves and ends with 0, in mid-ramp too, and the run goes on from there", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   const outcome stopped = place.train_new("run", {"--steps", "100000", "--log-every", "1"},
                                           {.signal = SIGINT, .after = std::chrono::milliseconds(1500)});
   INFO(stopped.error);
@@ -262,7 +132,7 @@ TEST_CASE("Ctrl-C saves and ends with 0, in mid-ramp too, and the run goes on fr
 }
 
 TEST_CASE("a full disk ends the run with 1, one line, and the last checkpoint usable", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   REQUIRE(place.train_new("run", {"--save-every", "3", "--max-seconds", "1e-9"}).code == 0);
   const std::vector<std::string> before = checkpoint_of(place, "run");
   const outcome full = place.train({"--resume", "run", "--max-seconds", "0", "--quiet"},
@@ -278,7 +148,7 @@ TEST_CASE("a full disk ends the run with 1, one line, and the last checkpoint us
 }
 
 TEST_CASE("a loss that is not finite ends the run with 1, and the last checkpoint is intact", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   const outcome diverged =
       place.train_new("run", {"--lr", "1e30", "--clip", "0", "--save-every", "1", "--warmup", "0"});
   CHECK(diverged.code == 1);
@@ -287,7 +157,7 @@ TEST_CASE("a loss that is not finite ends the run with 1, and the last checkpoin
 }
 
 TEST_CASE("bad input is one line on stderr and exit code 2, and nothing is written", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   struct wrong {
     std::vector<std::string> arguments;
     std::string says;
@@ -307,7 +177,7 @@ TEST_CASE("bad input is one line on stderr and exit code 2, and nothing is writt
                                {{"--data", "nowhere"}, "nowhere"},
                                {{"--hidden", "17"}, "--hidden expected 16, found 17"},
                                {{"--device", "cuda"}, "--device expected cpu"},
-                               {{"--arch", "mamba"}, "--arch expected gpt2"},
+                               {{"--arch", "mamba"}, "--arch expected gpt2 or llama, found mamba"},
                                {{"--resume", "nowhere"}, "nowhere: expected a run directory"}};
   for (const wrong& w : all) {
     CAPTURE(w.says);
@@ -321,7 +191,7 @@ TEST_CASE("bad input is one line on stderr and exit code 2, and nothing is writt
 }
 
 TEST_CASE("a second run is not written over the first", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   REQUIRE(place.train_new("run", {"--max-seconds", "1e-9"}).code == 0);
   const std::string metrics = read_bytes(place / "run/metrics.jsonl");
   const outcome refused = place.train_new("run");
@@ -331,7 +201,7 @@ TEST_CASE("a second run is not written over the first", "[trainer]") {
 }
 
 TEST_CASE("a resume refuses a corrupt checkpoint, other data, and options that make another model", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   REQUIRE(place.train_new("run", {"--save-every", "2"}).code == 0);
   const fs::path model = place / "run/step-00000024/model.safetensors";
   const std::string good = read_bytes(model);
@@ -353,7 +223,7 @@ TEST_CASE("a resume refuses a corrupt checkpoint, other data, and options that m
 }
 
 TEST_CASE("the option --plan-only prints stages and cost and writes nothing", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   const outcome plan = place.train_new("run", {"--plan-only"});
   CHECK(plan.code == 0);
   CHECK(plan.out.find("C8 F16 H1 L1") != std::string::npos);
@@ -362,7 +232,7 @@ TEST_CASE("the option --plan-only prints stages and cost and writes nothing", "[
 }
 
 TEST_CASE("the option --quiet prints only the summary and --help every option", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   const outcome quiet = place.train_new("run", {"--quiet"});
   CHECK(quiet.code == 0);
   CHECK(quiet.out.find("tok/s") == std::string::npos);
@@ -375,7 +245,7 @@ TEST_CASE("the option --quiet prints only the summary and --help every option", 
 }
 
 TEST_CASE("the option --compare trains the final model for the same time and puts both in the report", "[trainer]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   const outcome both = place.train_new("run", {"--compare"});
   INFO(both.error);
   REQUIRE(both.code == 0);

@@ -16,10 +16,11 @@
 namespace reference {
 
 /// One parameter and its optimizer state as the trainer holds them. Where the name has a `*`, as in
-/// "h.*.mlp.c_fc.weight", the layers are stacked: the leading extent counts them, and files hold one tensor per layer.
+/// "transformer.h.*.mlp.c_fc.weight", the layers are stacked: the leading extent counts them, and files hold one tensor
+/// per layer.
 template <class T>
 struct stored_parameter {
-  std::string name{};              // schema name, without the prefix `transformer.`
+  std::string name{};              // stored_name() of the schema's
   std::vector<msg::index> shape{}; // (L, ...) if stacked
   std::span<T> value{};            // row-major, product of shape
   std::span<T> exp_avg{};          // the same, or empty: the optimizer has no such moment
@@ -31,14 +32,12 @@ using axis_births = std::map<std::string, std::vector<msg::index>, std::less<>>;
 
 /// The documents of a checkpoint: all that must be known before a model of the right size can be built.
 struct checkpoint_documents {
-  gpt2_config config{};
+  saved_config config{};
   std::vector<msg::growth_record> growths{};
   trainer_state state{};
 };
 
 namespace detail {
-
-inline constexpr std::string_view model_prefix = "transformer.";
 
 // One tensor of a file and where it lives in memory.
 template <class T>
@@ -54,7 +53,7 @@ void add_slots(std::vector<tensor_slot<T>>& slots, std::string_view prefix, cons
                std::span<T> data) {
   if (data.empty()) { return; }
   const std::size_t star = parameter.name.find('*');
-  const std::string start = std::string{prefix} + std::string{model_prefix};
+  const std::string start{prefix};
   const msg::index layers = star == std::string::npos ? 1 : parameter.shape.front();
   const std::size_t count = data.size() / static_cast<std::size_t>(layers);
   for (msg::index layer = 0; layer < layers; ++layer) {

@@ -1,6 +1,7 @@
-// The three JSON documents of a checkpoint as plain structs: config.json, growth.json, trainer_state.json.
+// growth.json and trainer_state.json of a checkpoint as plain structs; checkpoint_config.hpp has config.json.
 #pragma once
 
+#include "transformer/checkpoint_config.hpp"
 #include "transformer/json_file.hpp"
 #include "transformer/schedule_file.hpp"
 
@@ -14,107 +15,6 @@
 #include <vector>
 
 namespace reference {
-
-inline constexpr msg::index most_size = std::numeric_limits<std::int32_t>::max();
-inline constexpr msg::index most_count = std::numeric_limits<msg::index>::max();
-
-/// What config.json says of a GPT-2 like model. `why` is empty where Hugging Face's class computes the same.
-struct gpt2_config {
-  msg::index vocab = 0, positions = 0, hidden = 0, ffn = 0, heads = 0, head_dim = 0, layers = 0;
-  double layer_norm_epsilon = 1e-5;
-  std::string why{};
-};
-
-/// Why no Hugging Face class can express the model, or nothing.
-///
-/// masks  mask value of each axis that is ramping; 1 says that the mask is open
-[[nodiscard]] inline std::string why_not_plain(const gpt2_config& config,
-                                               const std::vector<std::pair<std::string, double>>& masks) {
-  std::string why;
-  const auto add = [&](const std::string& reason) { why += (why.empty() ? "" : ", ") + reason; };
-  if (config.hidden != config.heads * config.head_dim) {
-    add("hidden " + std::to_string(config.hidden) + " is not heads " + std::to_string(config.heads) + " * head_dim " +
-        std::to_string(config.head_dim));
-  }
-  for (const auto& [axis, value] : masks) {
-    if (value < 1) { add(axis + " mask " + json(value).dump()); }
-  }
-  return why;
-}
-
-/// config.json with the keys of Hugging Face's GPT2Config (bos and eos: a byte-level model has none).
-template <class T>
-[[nodiscard]] json config_json(const gpt2_config& config) {
-  const bool plain = config.why.empty();
-  return {{"architectures", plain ? json::array({"GPT2LMHeadModel"}) : json::array()},
-          {"model_type", plain ? "gpt2" : "msg_gpt2"},
-          {"vocab_size", config.vocab},
-          {"n_positions", config.positions},
-          {"n_ctx", config.positions},
-          {"n_embd", config.hidden},
-          {"n_layer", config.layers},
-          {"n_head", config.heads},
-          {"n_inner", config.ffn},
-          {"head_dim", config.head_dim},
-          {"activation_function", "gelu_new"},
-          {"layer_norm_epsilon", config.layer_norm_epsilon},
-          {"initializer_range", 0.02},
-          {"embd_pdrop", 0.0},
-          {"attn_pdrop", 0.0},
-          {"resid_pdrop", 0.0},
-          {"scale_attn_weights", true},
-          {"scale_attn_by_inverse_layer_idx", false},
-          {"reorder_and_upcast_attn", false},
-          {"tie_word_embeddings", true},
-          {"bos_token_id", nullptr},
-          {"eos_token_id", nullptr},
-          {"torch_dtype", sizeof(T) == 8 ? "float64" : "float32"},
-          {"msg", {{"version", 1}, {"plain", plain}, {"why", config.why}}}};
-}
-
-/// Reads what config_json() wrote, and the config.json of any GPT-2 the reference Transformer can compute; keys that
-/// don't matter to it may be there. Throws input_error with every finding.
-[[nodiscard]] inline gpt2_config read_config(const json& document, const std::string& file) {
-  findings found(file);
-  object_reader keys(document, "", found);
-  static constexpr std::string_view types[] = {"gpt2", "msg_gpt2"};
-  static constexpr std::string_view activations[] = {"gelu_new"};
-  const bool plain = keys.word("model_type", types) == 0;
-  gpt2_config config;
-  config.vocab = keys.integer("vocab_size", 1, most_size);
-  config.positions = keys.integer("n_positions", 1, most_size);
-  config.hidden = keys.integer("n_embd", 1, most_size);
-  config.layers = keys.integer("n_layer", 1, most_size);
-  config.heads = keys.integer("n_head", 1, most_size);
-  const json* inner = keys.find("n_inner"); // Hugging Face: null means 4 n_embd
-  config.ffn = inner == nullptr || inner->is_null() ? 4 * config.hidden : keys.integer("n_inner", 1, most_size);
-  config.head_dim = keys.integer("head_dim", 1, most_size, config.hidden / std::max(config.heads, msg::index{1}));
-  config.layer_norm_epsilon = keys.number("layer_norm_epsilon", 0, 1, 1e-5);
-  (void)keys.word("activation_function", activations, 0);
-  if (!keys.boolean("scale_attn_weights", true) || keys.boolean("scale_attn_by_inverse_layer_idx", false)) {
-    found.add("", "expected scale_attn_weights true and scale_attn_by_inverse_layer_idx false");
-  }
-  if (!keys.boolean("tie_word_embeddings", true)) { found.add("tie_word_embeddings", "expected true, found false"); }
-  if (const json* own = keys.find("msg")) {
-    object_reader inside(*own, "msg", found);
-    (void)inside.integer("version", 1, 1);
-    if (inside.boolean("plain") != plain && found.empty()) {
-      found.add("msg.plain", plain ? "expected true for model_type gpt2" : "expected false for model_type msg_gpt2");
-    }
-    config.why = inside.text("why");
-    inside.done();
-  }
-  if (found.empty() && plain && config.hidden != config.heads * config.head_dim) {
-    found.add("n_embd", "expected n_head * head_dim = " + std::to_string(config.heads * config.head_dim) +
-                            " for model_type gpt2, found " + std::to_string(config.hidden));
-  }
-  if (found.empty() && plain != config.why.empty()) {
-    found.add("msg.why", "expected " + std::string{plain ? "nothing for model_type gpt2" : "a reason for msg_gpt2"} +
-                             ", found '" + printable(config.why) + "'");
-  }
-  found.throw_if_any();
-  return config;
-}
 
 inline constexpr std::array<std::string_view, 4> placement_names{"append", "prepend", "interleave", "given"};
 

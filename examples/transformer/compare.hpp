@@ -23,7 +23,7 @@ inline constexpr const char* compare_folder = "without-growth";
 
 /// Trains the final sizes from scratch, same data, same options, its learning rate decaying over as many steps as fit
 /// in the training time of the run that grew (at the step time that run measured at its final size).
-inline run_outcome train_without_growth(const run_setup& grown, const trainer& run, const text_data& data,
+inline run_outcome train_without_growth(const run_setup& grown, const trainer& run, const training_data& data,
                                         printer& terminal) {
   run_setup setup = grown;
   setup.timeline.stages.clear();
@@ -44,24 +44,39 @@ inline run_outcome train_without_growth(const run_setup& grown, const trainer& r
   return rival.run();
 }
 
+/// How the loss of this data reads: text per byte, whatever the tokenizer, so that runs compare.
+[[nodiscard]] inline loss_reading reading_of(const training_data& data) {
+  const double per_nat = 1 / std::log(2.0);
+  if (data.masked()) { return {.name = "hidden perplexity", .part = hidden_part}; }
+  if (data.bytes_per_token > 0) { return {.name = "bits per byte", .per_nat = per_nat / data.bytes_per_token}; }
+  return {.name = "bits per token", .per_nat = per_nat};
+}
+
 /// The report of a run directory, with the rival's curve if there is one.
-[[nodiscard]] inline report_input report_of(const run_setup& setup, bool compared) {
+[[nodiscard]] inline report_input report_of(const run_setup& setup, const training_data& data, bool compared) {
   const options& o = setup.settings;
   report_input input;
-  input.title = "GPT pre-training, byte level";
+  input.title = fmt::format("{} pre-training, {}", title_of(setup.start.arch), data.words.name);
+  input.reading = reading_of(data);
   input.run = records_of(setup.directory);
   if (compared) { input.other = records_of(setup.directory / compare_folder); }
-  input.settings = {
-      {"data", o.data},
-      {"schedule", setup.grows ? (o.schedule.empty() ? "gpt-all-dimensions.json (default)" : o.schedule) : "none"},
-      {"sizes", sizes_text(setup.start) + (setup.grows ? " → " + sizes_text(setup.end) : "")},
-      {"head width", std::to_string(setup.end.head_dim)},
-      {"sequence, batch, accumulation", fmt::format("{}, {}, {}", o.seq, o.batch, o.accumulate)},
-      {"peak learning rate", fmt::format("{}", setup.timeline.lr.peak)},
-      {"weight decay, clipping", fmt::format("{}, {}", o.weight_decay, o.clip)},
-      {"seed", std::to_string(o.seed)},
-      {"machine", fmt::format("{} threads, {}, {}", setup.threads, setup.isa, gemm_backend_name())},
-      {"run", setup.directory.string()}};
+  input.settings = {{"data", o.data},
+                    {"tokens", fmt::format("{}, vocabulary {}", data.words.name, setup.start.vocab)},
+                    {"objective", data.pairs()    ? "hidden tokens, and whether the second segment follows the first"
+                                  : data.masked() ? "hidden tokens"
+                                                  : "next token"},
+                    {"schedule", !setup.grows ? "none"
+                                 : !o.schedule.empty()
+                                     ? o.schedule
+                                     : detail::schedule_path("", o.arch).filename().string() + " (default)"},
+                    {"sizes", sizes_text(setup.start) + (setup.grows ? " → " + sizes_text(setup.end) : "")},
+                    {"head width", std::to_string(setup.end.head_dim)},
+                    {"sequence, batch, accumulation", fmt::format("{}, {}, {}", o.seq, o.batch, o.accumulate)},
+                    {"peak learning rate", fmt::format("{}", setup.timeline.lr.peak)},
+                    {"weight decay, clipping", fmt::format("{}, {}", o.weight_decay, o.clip)},
+                    {"seed", std::to_string(o.seed)},
+                    {"machine", fmt::format("{} threads, {}, {}", setup.threads, setup.isa, gemm_backend_name())},
+                    {"run", setup.directory.string()}};
   return input;
 }
 

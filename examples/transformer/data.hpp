@@ -1,50 +1,83 @@
-// Byte-level text: what is held out, and the bytes of every training and validation batch.
+// What a run reads: text or token files, what is held out, and the bytes or tokens of every batch.
 #pragma once
 
 #include "transformer/data_files.hpp"
+#include "transformer/data_masking.hpp"
+#include "transformer/data_pairs.hpp"
+#include "transformer/data_split.hpp"
+#include "transformer/data_tokens.hpp"
 #include "transformer/errors.hpp"
+#include "transformer/token_store.hpp"
+#include "transformer/tokenizer.hpp"
 
 #include <msg/config.hpp>
+#include <msg/random.hpp>
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <limits>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace reference {
 
-struct text_options {
-  index validation_tokens = 65536; // how many tokens of the held-out text an evaluation reads, at most
+/// What the model learns to predict: the token after each, hidden tokens, or these and whether two segments belong
+/// together.
+enum class objective { next_token, hidden_tokens, hidden_tokens_in_pairs };
+
+struct data_options {
+  index seq = 128;
+  index validation_tokens = 65536; // how many tokens of the held-out part an evaluation reads, at most
+  bool masked = false;             // hidden tokens are predicted (BERT), not the next
+  document_rule documents = document_rule::automatic; // masked: pairs, of which documents
+  index vocab = 0;                                    // of token files; 0: the tokenizer's, or what the files need
 };
 
-/// A stretch of `text_data::bytes` that windows are cut from; no window leaves it.
-struct text_segment {
-  index begin = 0;        // first byte
-  index size = 0;         // at least seq + 1
+/// A stretch of the store that windows are cut from; no window leaves it.
+struct token_segment {
+  index begin = 0;        // first token
+  index size = 0;         // at least one window
   index first_window = 0; // windows of all segments before this one
 };
 
-/// One side of the split. A window is seq inputs and the byte after the last of them; windows are seq bytes apart.
-struct text_split {
-  std::vector<text_segment> segments;
+/// One side of the division. What a batch takes one of, a window, is a stretch of a segment or a chunk of a document.
+struct data_side {
+  std::vector<token_segment> segments;
+  pair_side pairs;
   index windows = 0;
-  index bytes = 0;
+  index tokens = 0;
+  index size = 0;  // bytes of text, or tokens of token files
   index parts = 0; // files if whole files are held out, else blocks of files
 };
 
-struct text_data {
-  std::vector<std::uint8_t> bytes;
+/// Everything that batches are made of.
+struct training_data {
+  token_store tokens;
+  objective task = objective::next_token;
+  tokenizer words;     // special tokens, and what a model's text is written with
+  index vocab = 256;   // ids are below
+  token_hiding hiding; // masked objectives
   index seq = 0;
-  text_split train;
-  text_split validation;
+  data_side train;
+  data_side validation;
   index validation_windows = 0; // how many of validation.windows an evaluation reads, evenly spread
   bool by_file = true;          // whole files are held out; else blocks of files
+  double bytes_per_token = 0;   // of the held-out text; 0 for token files
   std::string files_hash;       // of everything that was read; a resumed run must find the same
-  std::string description;      // one line for people: bytes, files, what was skipped and held out
+  std::string description;      // for people: bytes, files, what was skipped and held out
+
+  [[nodiscard]] bool masked() const noexcept { return task != objective::next_token; }
+  [[nodiscard]] bool pairs() const noexcept { return task == objective::hidden_tokens_in_pairs; }
+  /// New tokens of a window, and how many it holds: the next token is the target of the last; [CLS] and [SEP] stand
+  /// around hidden ones.
+  [[nodiscard]] index window_step() const noexcept { return masked() ? seq - 2 : seq; }
+  [[nodiscard]] index window_size() const noexcept { return masked() ? seq - 2 : seq + 1; }
 };
 
 /// Where training is in the data: `position` windows of pass number `epoch` have been read.
@@ -53,6 +86,35 @@ struct data_position {
   index position = 0;
   friend bool operator==(const data_position&, const data_position&) = default;
 };
+
+/// Sequences and what is known of them; B sequences of T tokens. What the objective has no use for is empty.
+struct token_batch {
+  index sequences = 0;
+  index seq = 0;
+  std::vector<std::int32_t> tokens;        // (B, T)
+  std::vector<std::int32_t> targets;       // (B, T), -1 where nothing is predicted
+  std::vector<std::int32_t> types;         // (B, T), pairs: 0 in the first segment, 1 in the second
+  std::vector<std::int32_t> lengths;       // (B), pairs: tokens before the padding
+  std::vector<std::int32_t> next_sentence; // (B), pairs: 0 if the second segment follows, 1 if not; -1: does not count
+  friend bool operator==(const token_batch&, const token_batch&) = default;
+};
+
+/// Room for `sequences` of the data, as sequences in which nothing counts.
+[[nodiscard]] inline token_batch make_batch(const training_data& data, index sequences) {
+  token_batch b;
+  b.sequences = sequences;
+  b.seq = data.seq;
+  const auto rows = static_cast<std::size_t>(sequences);
+  const auto all = rows * static_cast<std::size_t>(data.seq);
+  b.tokens.assign(all, 0);
+  b.targets.assign(all, -1);
+  if (data.pairs()) {
+    b.types.assign(all, 0);
+    b.lengths.assign(rows, 0);
+    b.next_sentence.assign(rows, -1);
+  }
+  return b;
+}
 
 namespace data_detail {
 
@@ -75,195 +137,90 @@ namespace data_detail {
   return static_cast<index>(value);
 }
 
-// A file, or a block of one: what the split holds out or not.
-struct unit {
-  std::size_t file = 0;
-  index begin = 0;
-  index size = 0;
-  std::uint64_t hash = 0;
-  bool held_out = false;
-};
-
-// Marks units in the order of their hash until 5 % of the bytes are held out, passing over those that would make it
-// more than 10 %, and never more than half of the units. Returns the bytes held out.
-inline index hold_out(std::vector<unit>& units, index total) {
-  std::vector<std::size_t> order(units.size());
-  for (std::size_t i = 0; i < order.size(); ++i) { order[i] = i; }
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return units[a].hash != units[b].hash ? units[a].hash < units[b].hash : a < b;
-  });
-  index held = 0;
-  std::size_t count = 0;
-  for (const std::size_t i : order) {
-    if (held * 20 >= total || (count + 1) * 2 > units.size()) { break; }
-    if ((held + units[i].size) * 10 > total) { continue; }
-    units[i].held_out = true;
-    held += units[i].size;
-    ++count;
-  }
-  return held;
-}
-
-// For text of so few blocks that each is more than a tenth: the first by hash, if another is left to train on.
-inline void hold_out_one(std::vector<unit>& units) {
-  const auto first =
-      std::min_element(units.begin(), units.end(), [](const unit& a, const unit& b) { return a.hash < b.hash; });
-  first->held_out = units.size() > 1;
-}
-
-[[nodiscard]] inline std::vector<unit> file_units(const std::vector<text_files::file>& files) {
-  std::vector<unit> units;
-  for (std::size_t f = 0; f < files.size(); ++f) {
-    units.push_back({f, files[f].begin, files[f].size, mix(fnv(files[f].name))});
-  }
-  return units;
-}
-
-[[nodiscard]] inline std::vector<unit> block_units(const std::vector<text_files::file>& files, index total, index seq) {
-  const index block = std::max(std::min(total / 32, index{65536}), seq + 1);
-  std::vector<unit> units;
-  for (std::size_t f = 0; f < files.size(); ++f) {
-    for (index at = 0; at < files[f].size; at += block) {
-      const std::uint64_t hash = mix(fnv(files[f].name), static_cast<std::uint64_t>(at / block));
-      units.push_back({f, files[f].begin + at, std::min(block, files[f].size - at), hash});
-    }
-  }
-  return units;
-}
-
-inline void add_segment(text_split& split, index begin, index size, index seq) {
-  split.segments.push_back({begin, size, split.windows});
-  split.windows += (size - 1) / seq;
-  split.bytes += size;
-}
-
-// Neighbouring units of one file become one segment. What is too short for a window is joined, in path order and with
-// a newline after each piece, into one segment at the end; windows of that one may hold several short files.
-inline void cut_segments(text_data& data, const std::vector<unit>& units, bool held_out) {
-  text_split& split = held_out ? data.validation : data.train;
-  std::vector<std::uint8_t> joined;
-  for (std::size_t i = 0; i < units.size();) {
-    std::size_t last = i + 1;
-    index size = units[i].size;
-    while (last < units.size() && units[last].file == units[i].file && units[last].held_out == units[i].held_out) {
-      size += units[last++].size;
-    }
-    if (units[i].held_out == held_out) {
-      if (size > data.seq) {
-        add_segment(split, units[i].begin, size, data.seq);
-      } else {
-        joined.insert(joined.end(), data.bytes.begin() + units[i].begin, data.bytes.begin() + units[i].begin + size);
-        joined.push_back('\n');
-      }
-      split.parts += static_cast<index>(last - i);
-    }
-    i = last;
-  }
-  if (static_cast<index>(joined.size()) > data.seq) {
-    add_segment(split, static_cast<index>(data.bytes.size()), static_cast<index>(joined.size()), data.seq);
-    data.bytes.insert(data.bytes.end(), joined.begin(), joined.end());
-  }
-}
-
-// One window as inputs and, one byte later, targets.
-inline void copy_window(const text_data& data, index start, std::int32_t* tokens, std::int32_t* targets) noexcept {
-  const std::uint8_t* text = data.bytes.data() + start;
-  for (index t = 0; t < data.seq; ++t) {
-    tokens[t] = text[t];
-    targets[t] = text[t + 1];
-  }
-}
-
-[[nodiscard]] inline const text_segment& segment_of(const text_split& split, index window) {
-  const auto after = std::upper_bound(split.segments.begin(), split.segments.end(), window,
-                                      [](index w, const text_segment& s) { return w < s.first_window; });
+[[nodiscard]] inline const token_segment& segment_of(const data_side& side, index window) {
+  const auto after = std::upper_bound(side.segments.begin(), side.segments.end(), window,
+                                      [](index w, const token_segment& s) { return w < s.first_window; });
   return *(after - 1);
+}
+
+// Writes row b of the batch.
+//
+// window, shift  of the side; the window of a segment begins `shift` tokens late
+// pass           numbers of hidden tokens and pairs are the pass's own
+// number         of the sequence within the pass
+inline void write_row(const training_data& data, const data_side& side, index window, index shift,
+                      const msg::random_stream& pass, index number, token_batch& batch, index b) {
+  const auto at = static_cast<std::size_t>(b * data.seq);
+  const auto size = static_cast<std::size_t>(data.seq);
+  const std::span<std::int32_t> tokens = std::span(batch.tokens).subspan(at, size);
+  const std::span<std::int32_t> targets = std::span(batch.targets).subspan(at, size);
+  if (data.pairs()) {
+    pair_row row{tokens, std::span(batch.types).subspan(at, size)};
+    write_pair(side.pairs, data.tokens, data.words.special, static_cast<std::size_t>(window),
+               {pass.seed, mix(pass.stream, msg::stream_of("pairs"))}, row);
+    batch.lengths[static_cast<std::size_t>(b)] = row.length;
+    batch.next_sentence[static_cast<std::size_t>(b)] = row.next_sentence;
+  } else {
+    const token_segment& segment = segment_of(side, window);
+    const index start = segment.begin + (window - segment.first_window) * data.window_step() + shift;
+    if (!data.masked()) { // inputs and, one token later, targets
+      data.tokens.copy(start, data.seq, tokens.data());
+      data.tokens.copy(start + 1, data.seq, targets.data());
+      return;
+    }
+    tokens.front() = data.words.special.classify;
+    data.tokens.copy(start, data.seq - 2, tokens.data() + 1);
+    tokens.back() = data.words.special.separate;
+  }
+  hide_tokens(data.hiding, {pass.seed, mix(pass.stream, msg::stream_of("hidden"))},
+              static_cast<std::uint64_t>(number) * size, tokens, targets);
 }
 
 } // namespace data_detail
 
-/// Reads the text at `path`, a file or a folder, and decides what is held out.
-///
-/// Whole files are held out, 5 to 10 % of the bytes, chosen by a hash of their relative path: the same on every
-/// machine. Where that is impossible (one file, or a few large ones) blocks of at most 64 KiB are, by file and block
-/// number. Throws input_error if nothing is readable or too little is left for one window on each side.
-[[nodiscard]] inline text_data load_text(const std::string& path, index seq, const text_options& options = {}) {
-  if (seq < 1) { throw input_error(fmt::format("the sequence length must be at least 1, not {}", seq)); }
-  text_files text = read_text_files(path);
-  const auto total = static_cast<index>(text.bytes.size());
-  text_data data;
-  data.seq = seq;
-  data.files_hash = text.hash;
-  data.bytes = std::move(text.bytes);
-  std::vector<data_detail::unit> units = data_detail::file_units(text.files);
-  data.by_file = data_detail::hold_out(units, total) * 50 >= total;
-  if (!data.by_file) {
-    units = data_detail::block_units(text.files, total, seq);
-    if (data_detail::hold_out(units, total) == 0) { data_detail::hold_out_one(units); }
-  }
-  data_detail::cut_segments(data, units, false);
-  data_detail::cut_segments(data, units, true);
-  if (data.train.windows == 0 || data.validation.windows == 0) {
-    throw input_error(fmt::format("{}: too little text: {} bytes cannot give windows of {} bytes (the sequence "
-                                  "length and one) both to train on and to hold out",
-                                  path, total, seq + 1));
-  }
-  data.validation_windows = std::clamp(options.validation_tokens / seq, index{1}, data.validation.windows);
-  const double unit = total < 1000000 ? 1e3 : 1e6;
-  const std::string left_out = skipped(text);
-  data.description =
-      fmt::format("{:.1f} {} of text in {} file{}{}; held out: {} of {} {} ({:.1f} % of the bytes)",
-                  static_cast<double>(total) / unit, total < 1000000 ? "kB" : "MB", text.files.size(),
-                  text.files.size() == 1 ? "" : "s", left_out.empty() ? "" : fmt::format(" ({})", left_out),
-                  data.validation.parts, units.size(), data.by_file ? "files" : "blocks",
-                  100 * static_cast<double>(data.validation.bytes) / static_cast<double>(total));
-  return data;
-}
-
-/// Writes the next `batch` training windows and returns the position after them.
+/// Writes training sequences and returns the position after them.
 ///
 /// Every pass reads each window once, in an order of its own; a pure function of (seed, at), so the position is all
 /// that a checkpoint holds, and one batch of 8 reads what two of 4 do. Windows of a pass start at an offset of its own
-/// within the bytes that do not fill a window, so that no byte is left out of every pass.
+/// within the tokens that do not fill a window, so that no token is left out of every pass.
 ///
-/// tokens, targets  (batch, seq), the targets one byte later; every element is written
+/// batch  of make_batch(); every element is written
 /// Throws input_error for a position that is not in the data (a checkpoint of other text).
-[[nodiscard]] inline data_position train_batch(const text_data& data, std::uint64_t seed, data_position at, index batch,
-                                               std::int32_t* tokens, std::int32_t* targets) {
-  const text_split& split = data.train;
-  if (at.epoch < 0 || at.position < 0 || at.position >= split.windows) {
+[[nodiscard]] inline data_position train_batch(const training_data& data, std::uint64_t seed, data_position at,
+                                               token_batch& batch) {
+  const data_side& side = data.train;
+  if (at.epoch < 0 || at.position < 0 || at.position >= side.windows) {
     throw input_error(fmt::format("data position {} of pass {} is outside the text ({} windows)", at.position, at.epoch,
-                                  split.windows));
+                                  side.windows));
   }
-  for (index b = 0; b < batch; ++b) {
+  for (index b = 0; b < batch.sequences; ++b) {
     const std::uint64_t key = data_detail::mix(seed, static_cast<std::uint64_t>(at.epoch));
-    const index window = data_detail::permute(at.position, split.windows, key);
-    const text_segment& segment = data_detail::segment_of(split, window);
-    const index spare = (segment.size - 1) % data.seq;
-    const std::uint64_t shift = data_detail::mix(~key, static_cast<std::uint64_t>(segment.begin));
-    const index start = segment.begin + (window - segment.first_window) * data.seq +
-                        static_cast<index>(shift % static_cast<std::uint64_t>(spare + 1));
-    data_detail::copy_window(data, start, tokens + b * data.seq, targets + b * data.seq);
-    if (++at.position == split.windows) { at = {at.epoch + 1, 0}; }
+    const index window = data_detail::permute(at.position, side.windows, key);
+    index shift = 0;
+    if (!data.pairs()) {
+      const token_segment& segment = data_detail::segment_of(side, window);
+      const index spare = (segment.size - (data.window_size() - data.window_step())) % data.window_step();
+      const std::uint64_t drawn = data_detail::mix(~key, static_cast<std::uint64_t>(segment.begin));
+      shift = static_cast<index>(drawn % static_cast<std::uint64_t>(spare + 1));
+    }
+    data_detail::write_row(data, side, window, shift, {seed, key}, at.position, batch, b);
+    if (++at.position == side.windows) { at = {at.epoch + 1, 0}; }
   }
   return at;
 }
 
-/// Writes validation windows `first` to `first + batch - 1`, or fewer at the end, and returns how many.
+/// Writes validation windows `first` to `first + batch.sequences - 1`, or fewer at the end, and returns how many; in
+/// the sequences that are left nothing counts.
 ///
 /// There are data.validation_windows of them, evenly spread over the held-out text: the same for every seed, step and
-/// batch size. An evaluation is the mean over them all.
-///
-/// tokens, targets  (batch, seq); only the windows that exist are written
-[[nodiscard]] inline index validation_batch(const text_data& data, index first, index batch, std::int32_t* tokens,
-                                            std::int32_t* targets) {
-  const text_split& split = data.validation;
-  const index count = std::clamp(data.validation_windows - first, index{0}, batch);
+/// batch size, with the same tokens hidden. An evaluation is the mean over them all.
+[[nodiscard]] inline index validation_batch(const training_data& data, index first, token_batch& batch) {
+  const data_side& side = data.validation;
+  const index count = std::clamp(data.validation_windows - first, index{0}, batch.sequences);
+  if (count < batch.sequences) { batch = make_batch(data, batch.sequences); }
   for (index b = 0; b < count; ++b) {
-    const index window = (first + b) * split.windows / data.validation_windows;
-    const text_segment& segment = data_detail::segment_of(split, window);
-    const index start = segment.begin + (window - segment.first_window) * data.seq;
-    data_detail::copy_window(data, start, tokens + b * data.seq, targets + b * data.seq);
+    const index window = (first + b) * side.windows / data.validation_windows;
+    data_detail::write_row(data, side, window, 0, {0, msg::stream_of("validation")}, first + b, batch, b);
   }
   return count;
 }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "transformer/checkpoint_json.hpp"
+#include "transformer/config.hpp"
+#include "transformer/data_pairs.hpp"
 #include "transformer/errors.hpp"
 
 #include <msg/config.hpp>
@@ -10,6 +12,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <map>
@@ -21,10 +24,35 @@ namespace reference {
 
 using msg::index;
 
+/// A trainer program: what it pre-trains. Everything else is the same for all.
+struct program {
+  std::string name;                        // train_gpt
+  std::string about;                       // the first lines of --help
+  std::vector<architecture> architectures; // the first is the default
+  std::string run_prefix;                  // of run directories: runs/gpt-001
+};
+
+/// Whether a program's models predict hidden tokens.
+[[nodiscard]] inline bool masked(const program& p) { return features_of(p.architectures.front()).masked_language; }
+
+/// "gpt2 or llama"
+[[nodiscard]] inline std::string architectures_text(const program& p) {
+  std::string text;
+  for (const architecture a : p.architectures) { text += (text.empty() ? "" : " or ") + std::string{name_of(a)}; }
+  return text;
+}
+
+// By document_rule.
+inline constexpr std::array<std::string_view, 4> document_rule_names{"auto", "files", "blank-lines", "none"};
+
 /// What a run can be told. Sizes of 0 are taken from the schedule.
 struct options {
   std::string data;
-  std::string arch = "gpt2";
+  std::string tokenizer;
+  std::string documents = "auto";
+  index vocab = 0;
+  std::string arch;
+  bool tied = false;
   index hidden = 0, ffn = 0, heads = 0, kv_heads = 0, layers = 0, head_dim = 0; // final sizes
   index seq = 128;
   index batch = 16;
@@ -52,6 +80,12 @@ struct options {
   index sample = 0;
 };
 
+/// The options that a program doesn't have.
+[[nodiscard]] inline std::vector<std::string_view> absent_options(const program& p) {
+  if (masked(p)) { return {"arch", "kv-heads", "tied", "sample"}; } // BERT fills gaps, it does not continue a text
+  return {"documents"};
+}
+
 enum class option_group { data, model, training, growth, run };
 inline constexpr std::string_view option_group_names[] = {"Data", "Model (final sizes; must match the schedule)",
                                                           "Training", "Growth", "Run"};
@@ -65,16 +99,24 @@ void visit_options(options& o, const Visit& visit) {
   using enum option_group;
   constexpr auto fixed = on_resume::fixed;
   constexpr auto free = on_resume::free;
-  visit(data, "data", o.data, fixed, "Text file or folder, read as bytes [the Eigen headers]");
-  visit(data, "seq", o.seq, fixed, "Sequence length in tokens (bytes)");
+  visit(data, "data", o.data, fixed, "Text, or token files of llm.c or nanoGPT: file or folder [the Eigen headers]");
+  visit(data, "tokenizer", o.tokenizer, fixed,
+        "File or folder: tokenizer.json, vocab.json with merges.txt, vocab.txt [bytes]");
+  visit(data, "vocab", o.vocab, fixed, "Vocabulary; 0: the tokenizer's, or what token files need");
+  visit(
+      data, "documents", o.documents, fixed,
+      "Pairs of segments for next-sentence prediction, of which documents: files, blank-lines, or none (hidden tokens "
+      "alone) [auto: files of a folder of at least 40, else blank-lines]");
+  visit(data, "seq", o.seq, fixed, "Sequence length in tokens");
   visit(data, "batch", o.batch, fixed, "Sequences per micro-batch");
   visit(data, "accumulate", o.accumulate, fixed, "Micro-batches per optimizer step");
   visit(data, "seed", o.seed, fixed, "Seed of weights, fresh weights and the order of the data");
-  visit(model, "arch", o.arch, fixed, "Architecture: gpt2");
+  visit(model, "arch", o.arch, fixed, "Architecture: gpt2, llama [gpt2]");
   visit(model, "hidden", o.hidden, fixed, "Hidden width");
   visit(model, "ffn", o.ffn, fixed, "FFN width");
   visit(model, "heads", o.heads, fixed, "Attention heads");
-  visit(model, "kv-heads", o.kv_heads, fixed, "Key-value heads; GPT-2 has as many as heads");
+  visit(model, "kv-heads", o.kv_heads, fixed, "Key-value heads, a divisor of heads (Llama) [as many as heads]");
+  visit(model, "tied", o.tied, fixed, "The head reads the token embedding (Llama; the others always do)");
   visit(model, "layers", o.layers, fixed, "Layers");
   visit(model, "head-dim", o.head_dim, fixed, "Width of one head, constant [final hidden / final heads]");
   visit(training, "steps", o.steps, free, "Optimizer steps of the whole run");
@@ -85,18 +127,18 @@ void visit_options(options& o, const Visit& visit) {
   visit(training, "beta1", o.beta1, free, "AdamW's beta1");
   visit(training, "beta2", o.beta2, free, "AdamW's beta2");
   visit(training, "clip", o.clip, free, "Largest norm of the gradient; 0: no clipping");
-  visit(growth, "schedule", o.schedule, fixed, "Growth schedule (JSON), or none [gpt-all-dimensions.json]");
+  visit(growth, "schedule", o.schedule, fixed, "Growth schedule (JSON), or none [all dimensions]");
   visit(growth, "rule", o.rule, fixed, "Rule for every growth in place of the schedule's: mask, stack");
   visit(growth, "plan-only", o.plan_only, free, "Print stages, sizes and cost, and stop");
   visit(growth, "compare", o.compare, free, "Then train the final model without growth for the same wall time");
-  visit(run, "out", o.out, free, "Run directory [runs/gpt-NNN]");
+  visit(run, "out", o.out, free, "Run directory [a new one below runs/]");
   visit(run, "resume", o.resume, free, "Continue the run in this directory (or this checkpoint of it)");
   visit(run, "eval-every", o.eval_every, free, "Steps between evaluations; 0: only at the end");
   visit(run, "save-every", o.save_every, free, "Steps between checkpoints; 0: only at the end");
   visit(run, "log-every", o.log_every, free, "Steps between progress lines");
   visit(run, "threads", o.threads, free, "Threads; 0: one per core");
   visit(run, "device", o.device, free, "Device: cpu");
-  visit(run, "sample", o.sample, free, "Print so many bytes of text from the model at the end");
+  visit(run, "sample", o.sample, free, "Print so many tokens of text from the model at the end");
   visit(run, "quiet", o.quiet, free, "Print only the last summary");
 }
 
@@ -139,7 +181,7 @@ inline void take_options(options& o, const json& saved, const std::string& file)
 }
 
 /// Refuses values that no run can have: one line that lists them all.
-inline void check_options(const options& o) {
+inline void check_options(const program& p, const options& o) {
   std::string wrong;
   const auto require = [&](bool good, std::string_view name, const auto& found, std::string_view expected) {
     if (!good) {
@@ -159,6 +201,8 @@ inline void check_options(const options& o) {
   natural("hidden", o.hidden);
   natural("ffn", o.ffn);
   natural("heads", o.heads);
+  natural("kv-heads", o.kv_heads);
+  natural("vocab", o.vocab);
   natural("layers", o.layers);
   natural("head-dim", o.head_dim);
   natural("eval-every", o.eval_every);
@@ -172,8 +216,13 @@ inline void check_options(const options& o) {
   require(o.warmup >= -1, "warmup", o.warmup, "at least 0, or -1");
   require(o.beta1 >= 0 && o.beta1 < 1, "beta1", o.beta1, "from 0 to below 1");
   require(o.beta2 >= 0 && o.beta2 < 1, "beta2", o.beta2, "from 0 to below 1");
-  require(o.arch == "gpt2", "arch", o.arch, "gpt2");
-  require(o.kv_heads == 0 || o.kv_heads == o.heads, "kv-heads", o.kv_heads, "as many as --heads (GPT-2)");
+  const auto named = [&](architecture a) { return o.arch == name_of(a); };
+  require(std::any_of(p.architectures.begin(), p.architectures.end(), named), "arch", o.arch, architectures_text(p));
+  require(o.kv_heads == 0 || o.kv_heads == o.heads || o.arch == "llama", "kv-heads", o.kv_heads,
+          "as many as --heads, or --arch llama");
+  require(!o.tied || o.arch == "llama", "tied", "it", "--arch llama: the others are always tied");
+  require(std::find(document_rule_names.begin(), document_rule_names.end(), o.documents) != document_rule_names.end(),
+          "documents", o.documents, "auto, files, blank-lines or none");
   require(o.device == "cpu", "device", o.device, "cpu (this build has no other device)");
   require(o.rule.empty() || o.rule == "mask" || o.rule == "stack", "rule", o.rule, "mask or stack");
   if (!wrong.empty()) { throw input_error(wrong); }
@@ -188,13 +237,16 @@ struct parsed_options {
 };
 
 /// Throws input_error for anything that is no option, or has no or a malformed value.
-[[nodiscard]] inline parsed_options parse_options(int count, const char* const* arguments, const std::string& about) {
+[[nodiscard]] inline parsed_options parse_options(const program& p, int count, const char* const* arguments) {
   parsed_options result;
   options& o = result.values;
-  CLI::App app{about};
+  o.arch = name_of(p.architectures.front());
+  const std::vector<std::string_view> absent = absent_options(p);
+  CLI::App app{p.about};
   app.option_defaults()->always_capture_default(false);
   std::map<std::string, CLI::Option*> by_name;
   visit_options(o, [&](option_group group, const char* name, auto& value, on_resume, const char* help) {
+    if (std::find(absent.begin(), absent.end(), name) != absent.end()) { return; }
     CLI::Option* added = nullptr;
     if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>) {
       added = app.add_flag("--" + std::string{name}, value, help);

@@ -175,18 +175,18 @@ struct summary_input {
   std::string other_name = "without growth";
   std::string checkpoint = {};
   std::string report = {};
+  loss_reading reading = {};
 };
 
 /// The block at the end, one fact a line, with two runs side by side; no newline after the last line.
 [[nodiscard]] inline std::string summary_text(const summary_input& input) {
   using namespace progress_detail;
-  const auto facts = [](const run_summary& r) -> std::vector<std::string> {
+  const auto facts = [&](const run_summary& r) -> std::vector<std::string> {
     const std::string before = r.first_parameters > 0 && r.first_parameters != r.parameters
                                    ? format_count(static_cast<double>(r.first_parameters)) + " → "
                                    : "";
     return {fmt::format("{} → {}", format_loss(r.first_val_loss), format_loss(r.last_val_loss)),
-            std::isfinite(r.last_val_loss) ? fmt::format("{:.4f}", r.last_val_loss / std::log(2.0))
-                                           : std::string(no_value),
+            format_loss(read_loss(r, input.reading)),
             format_duration(r.seconds),
             fmt::format("{} in {} step{}", format_count(static_cast<double>(r.tokens)), format_grouped(r.steps),
                         r.steps == 1 ? "" : "s"),
@@ -195,8 +195,8 @@ struct summary_input {
             before + (r.parameters > 0 ? format_count(static_cast<double>(r.parameters)) : std::string(no_value)),
             r.growths > 0 ? fmt::format("{}", r.growths) : "none"};
   };
-  constexpr std::string_view names[] = {"validation loss",   "bits per byte", "training time", "tokens",
-                                        "tokens per second", "compute",       "parameters",    "growths"};
+  const std::string_view names[] = {"validation loss",   input.reading.name, "training time", "tokens",
+                                    "tokens per second", "compute",          "parameters",    "growths"};
   const std::vector<std::string> left = facts(input.run);
   const std::vector<std::string> right = input.other ? facts(*input.other) : std::vector<std::string>();
   std::size_t width = characters(input.name);

@@ -28,6 +28,7 @@ struct report_input {
   std::string name = {};                 // of the run; by default whether it grew
   std::optional<run_records> other = {}; // a second run to compare with
   std::string other_name = "without growth";
+  loss_reading reading = {};
   std::vector<std::pair<std::string, std::string>> settings = {}; // shown as a list, in this order
 };
 
@@ -40,16 +41,17 @@ namespace report_detail {
                      css, escape_html(key), escape_html(value), escape_html(below));
 }
 
-[[nodiscard]] inline std::string draw_tiles(const std::vector<drawn_run>& runs) {
+[[nodiscard]] inline std::string draw_tiles(const std::vector<drawn_run>& runs, const loss_reading& reading) {
   const run_summary& s = runs.front().summary;
   std::string html = "<div class=\"tiles\">\n";
   for (const drawn_run& run : runs) {
     const run_summary& r = run.summary;
     html += tile(
         run.css, runs.size() > 1 ? "validation loss, " + run.name : "validation loss", format_loss(r.last_val_loss),
-        std::isfinite(r.last_val_loss) ? fmt::format("from {}; {:.3f} bits per byte", format_loss(r.first_val_loss),
-                                                     r.last_val_loss / std::log(2.0))
-                                       : "not measured");
+        !std::isfinite(r.last_val_loss) ? "not measured"
+        : reading.part.empty()
+            ? fmt::format("from {}; {:.3f} {}", format_loss(r.first_val_loss), read_loss(r, reading), reading.name)
+            : fmt::format("from {}; {} {:.3f}", format_loss(r.first_val_loss), reading.name, read_loss(r, reading)));
   }
   html += tile(
       "", "training time", format_duration(s.seconds),
@@ -110,7 +112,7 @@ namespace report_detail {
                                  "initial-scale=1\">\n<title>{}</title>\n<style>{}</style></"
                                  "head>\n<body><main>\n<h1>{}</h1>\n<p class=\"lead\">{}</p>\n",
                                  title, report_style, title, verdict(runs));
-  html += draw_tiles(runs);
+  html += draw_tiles(runs, input.reading);
   html += draw_loss_card(runs);
   const std::vector<run_stage> stages = stages_of(input.run);
   if (!stages.empty()) {

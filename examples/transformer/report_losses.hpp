@@ -101,7 +101,7 @@ struct drawn_run {
           .y = {},
           .log_y = true,
           .css = "losses",
-          .title = "loss, nats per byte (logarithmic)",
+          .title = "loss in nats (logarithmic)",
           .lines = loss_lines(runs, unit),
           .marks = {}};
   for (const chart_line& line : c.lines) {

@@ -24,6 +24,13 @@ inline constexpr double missing = std::numeric_limits<double>::quiet_NaN();
 using named_sizes = std::vector<std::pair<std::string, index>>;   // axis and size, in the order to show
 using named_values = std::vector<std::pair<std::string, double>>; // axis and mask value of its fresh units
 
+/// How a loss, in nats per token, reads beside its number: bits per byte, say, or the perplexity of its part `part`.
+struct loss_reading {
+  std::string name = "bits per byte";
+  double per_nat = 1.4426950408889634; // 1 / log 2
+  std::string part = {};               // empty: the whole loss; else what it is the exponential of
+};
+
 /// {"event": "step"}: the state after optimizer step number `step`, counted from 1.
 struct step_record {
   index step = 0;
@@ -32,6 +39,7 @@ struct step_record {
   double seconds = 0; // of wall time so far
   double loss = missing;
   std::optional<double> val_loss = {}; // only where it was measured
+  named_values val_parts = {};         // what it is the sum of, if it is one
   double lr = missing;
   double tokens_per_second = missing;
   index parameters = 0;
@@ -61,6 +69,7 @@ struct end_record {
   double flops = 0;
   index tokens = 0;
   index parameters = 0;
+  named_values val_parts = {};
 };
 
 /// All that metrics.jsonl says about a run.
@@ -70,24 +79,35 @@ struct run_records {
   std::optional<end_record> end = {};
 };
 
+namespace report_detail {
+template <class Value>
+[[nodiscard]] nlohmann::json object_of(const std::vector<std::pair<std::string, Value>>& list) {
+  nlohmann::json object = nlohmann::json::object();
+  for (const auto& [name, value] : list) { object[name] = value; }
+  return object;
+}
+// Only where there are some.
+inline void add_parts(nlohmann::json& record, const named_values& parts) {
+  if (!parts.empty()) { record["val_parts"] = object_of(parts); }
+}
+} // namespace report_detail
+
 /// One line of metrics.jsonl is to_json(record).dump(); a number that is not finite becomes null.
 [[nodiscard]] inline nlohmann::json to_json(const step_record& r) {
-  nlohmann::json dims = nlohmann::json::object();
-  nlohmann::json masks = nlohmann::json::object();
-  for (const auto& [axis, size] : r.dims) { dims[axis] = size; }
-  for (const auto& [axis, value] : r.masks) { masks[axis] = value; }
-  return {{"event", "step"},
-          {"step", r.step},
-          {"tokens", r.tokens},
-          {"flops", r.flops},
-          {"seconds", r.seconds},
-          {"loss", r.loss},
-          {"val_loss", r.val_loss ? nlohmann::json(*r.val_loss) : nlohmann::json()},
-          {"lr", r.lr},
-          {"tokens_per_second", r.tokens_per_second},
-          {"parameters", r.parameters},
-          {"dims", std::move(dims)},
-          {"masks", std::move(masks)}};
+  nlohmann::json record = {{"event", "step"},
+                           {"step", r.step},
+                           {"tokens", r.tokens},
+                           {"flops", r.flops},
+                           {"seconds", r.seconds},
+                           {"loss", r.loss},
+                           {"val_loss", r.val_loss ? nlohmann::json(*r.val_loss) : nlohmann::json()},
+                           {"lr", r.lr},
+                           {"tokens_per_second", r.tokens_per_second},
+                           {"parameters", r.parameters},
+                           {"dims", report_detail::object_of(r.dims)},
+                           {"masks", report_detail::object_of(r.masks)}};
+  report_detail::add_parts(record, r.val_parts);
+  return record;
 }
 
 [[nodiscard]] inline nlohmann::json to_json(const growth_record& r) {
@@ -105,8 +125,11 @@ struct run_records {
 }
 
 [[nodiscard]] inline nlohmann::json to_json(const end_record& r) {
-  return {{"event", "end"},   {"step", r.step},     {"val_loss", r.val_loss},    {"seconds", r.seconds},
-          {"flops", r.flops}, {"tokens", r.tokens}, {"parameters", r.parameters}};
+  nlohmann::json record = {
+      {"event", "end"},   {"step", r.step},     {"val_loss", r.val_loss},    {"seconds", r.seconds},
+      {"flops", r.flops}, {"tokens", r.tokens}, {"parameters", r.parameters}};
+  report_detail::add_parts(record, r.val_parts);
+  return record;
 }
 
 namespace report_detail {
@@ -156,6 +179,7 @@ template <class Value>
           .seconds = number(object, "seconds"),
           .loss = number(object, "loss"),
           .val_loss = std::isfinite(val_loss) ? std::optional<double>(val_loss) : std::nullopt,
+          .val_parts = named<double>(object, "val_parts"),
           .lr = number(object, "lr"),
           .tokens_per_second = number(object, "tokens_per_second"),
           .parameters = whole(object, "parameters"),
@@ -183,7 +207,8 @@ template <class Value>
           .seconds = number(object, "seconds"),
           .flops = number(object, "flops"),
           .tokens = whole(object, "tokens"),
-          .parameters = whole(object, "parameters")};
+          .parameters = whole(object, "parameters"),
+          .val_parts = named<double>(object, "val_parts")};
 }
 
 } // namespace report_detail
@@ -207,6 +232,7 @@ struct run_summary {
   bool finished = false;
   double first_val_loss = missing;
   double last_val_loss = missing;
+  named_values last_val_parts = {};
   index steps = 0;
   index tokens = 0;
   double flops = 0;
@@ -225,6 +251,7 @@ struct run_summary {
     if (r.val_loss) {
       if (!std::isfinite(result.first_val_loss)) { result.first_val_loss = *r.val_loss; }
       result.last_val_loss = *r.val_loss;
+      result.last_val_parts = r.val_parts;
     }
     if (result.first_parameters == 0) { result.first_parameters = r.parameters; }
   }
@@ -241,7 +268,10 @@ struct run_summary {
   }
   if (run.end) {
     last(run.end->step, run.end->tokens, run.end->flops, run.end->seconds, run.end->parameters);
-    if (std::isfinite(run.end->val_loss)) { result.last_val_loss = run.end->val_loss; }
+    if (std::isfinite(run.end->val_loss)) {
+      result.last_val_loss = run.end->val_loss;
+      result.last_val_parts = run.end->val_parts;
+    }
   }
   for (std::size_t i = 0; i < run.growths.size(); ++i) {
     const growth_record& r = run.growths[i];
@@ -252,6 +282,15 @@ struct run_summary {
     result.bits_equal = result.bits_equal && r.bits_equal;
   }
   return result;
+}
+
+/// The last validation loss in another reading, or missing.
+[[nodiscard]] inline double read_loss(const run_summary& s, const loss_reading& how) {
+  if (how.part.empty()) { return s.last_val_loss * how.per_nat; }
+  for (const auto& [name, value] : s.last_val_parts) {
+    if (name == how.part) { return std::exp(value); }
+  }
+  return missing;
 }
 
 /// What the growths of a run did to the model, in words; only for a run that grew.

@@ -37,7 +37,7 @@ struct run_stage {
     if (stages.empty() || stages.back().dims != r.dims) {
       index begin = stages.empty() ? 0 : stages.back().last_step;
       for (const growth_record& g : run.growths) {
-        if (!stages.empty() && g.step >= begin && g.step <= r.step) { begin = g.step; }
+        if (!stages.empty() && g.step >= begin && g.step < r.step) { begin = g.step; }
       }
       if (!stages.empty()) { stages.back().last_step = begin; }
       stages.push_back({.first_step = begin, .last_step = r.step, .dims = r.dims, .parameters = r.parameters});

@@ -3,13 +3,14 @@
 
 #include "transformer/checkpoint.hpp"
 #include "transformer/config.hpp"
-#include "transformer/data.hpp"
+#include "transformer/data_load.hpp"
 #include "transformer/gemm_probe.hpp"
 #include "transformer/grow_model.hpp"
 #include "transformer/options.hpp"
 #include "transformer/parallel.hpp"
 #include "transformer/report_format.hpp"
 #include "transformer/schedule_file.hpp"
+#include "transformer/tokenizer_files.hpp"
 
 #include <msg/cost.hpp>
 #include <msg/schedule.hpp>
@@ -29,7 +30,9 @@ namespace reference {
 
 /// What a run is made of, decided before the first step.
 struct run_setup {
+  program what;
   options settings;
+  tokenizer words;
   msg::schedule timeline; // no stages: trains the start sizes
   bool grows = true;      // a schedule was given
   config start;           // sizes at step 0
@@ -67,10 +70,10 @@ namespace detail {
 #define MSG_DEFAULT_DATA "/usr/include/eigen3"
 #endif
 
-/// A schedule by path, or by the name of a shipped one.
-[[nodiscard]] inline std::filesystem::path schedule_path(const std::string& given) {
+/// A schedule by path, or by the name of a shipped one; by default the one that grows all that the architecture has.
+[[nodiscard]] inline std::filesystem::path schedule_path(const std::string& given, const std::string& arch) {
   const std::filesystem::path shipped{MSG_SCHEDULES};
-  if (given.empty()) { return shipped / "gpt-all-dimensions.json"; }
+  if (given.empty()) { return shipped / ((arch == "gpt2" ? "gpt" : arch) + "-all-dimensions.json"); }
   std::error_code ignored;
   if (!std::filesystem::exists(given, ignored) && given.find('/') == std::string::npos) {
     for (const std::string& name : {given, given + ".json"}) {
@@ -85,8 +88,8 @@ namespace detail {
 /// The schedule of a new run. `none` keeps the default schedule's learning rate and final sizes, without its stages.
 [[nodiscard]] inline msg::schedule new_timeline(const options& o) {
   const bool none = o.schedule == "none";
-  const std::filesystem::path path = schedule_path(none ? "" : o.schedule);
-  msg::schedule timeline = read_schedule(read_json(path), extent_of(o), path.string());
+  const std::filesystem::path path = schedule_path(none ? "" : o.schedule, o.arch);
+  msg::schedule timeline = read_schedule(read_json(path), none ? msg::run_extent{} : extent_of(o), path.string());
   if (none) {
     timeline.start = msg::sizes_after(timeline, timeline.stages.size());
     timeline.stages.clear();
@@ -108,21 +111,56 @@ inline void override_timeline(const options& o, msg::schedule& timeline) {
   }
 }
 
-/// Start and final sizes: the schedule's, or without stages the options'; options that contradict it are refused.
+/// What the options ask an axis to end at, in the order of config_axes; 0: whatever the schedule says.
+[[nodiscard]] inline msg::named_sizes asked_sizes(const options& o) {
+  return {{"hidden", o.hidden}, {"ffn", o.ffn},           {"heads", o.heads},
+          {"layers", o.layers}, {"kv_heads", o.kv_heads}, {"vocab", o.vocab}};
+}
+
+/// Without a schedule the options are the sizes, from the start.
+inline void take_sizes(const options& o, msg::schedule& timeline) {
+  for (const auto& [axis, size] : asked_sizes(o)) {
+    for (auto& [name, now] : timeline.start) {
+      if (name == axis && size > 0) { now = size; }
+    }
+  }
+}
+
+/// The number of key-value heads at the start where only the one at the end is given: groups of queries keep their
+/// size.
+inline void start_groups(run_setup& setup, const std::string& source) {
+  const options& o = setup.settings;
+  if (o.kv_heads == 0 || msg::size_of(setup.timeline.start, "kv_heads") > 0 || setup.start.heads == 0) { return; }
+  const index heads = msg::size_of(msg::sizes_after(setup.timeline, setup.timeline.stages.size()), "heads");
+  if (heads == 0 || setup.start.heads * o.kv_heads % heads != 0) {
+    throw input_error(fmt::format("{}: {} heads at the start cannot have groups of the size that {} heads with "
+                                  "--kv-heads {} have: give kv_heads in the schedule",
+                                  source, setup.start.heads, heads, o.kv_heads));
+  }
+  setup.start.kv_heads = setup.start.heads * o.kv_heads / heads;
+  if (setup.start.kv_heads == setup.start.heads) { setup.start.kv_heads = 0; }
+}
+
+/// Start and final sizes: the schedule's; options that contradict it are refused.
 inline void resolve_sizes(run_setup& setup, const std::string& source) {
   const options& o = setup.settings;
-  const index given[] = {o.hidden, o.ffn, o.heads, o.layers};
-  const msg::named_sizes last = msg::sizes_after(setup.timeline, setup.timeline.stages.size());
+  const auto arch = std::find(architecture_names.begin(), architecture_names.end(), o.arch);
+  config base = defaults_of(static_cast<architecture>(arch - architecture_names.begin()));
+  base.tied = base.tied || o.tied;
+  base.vocab = data_vocabulary(o.data, setup.words, o.vocab);
+  base.positions = o.seq;
+  setup.start = resized(base, setup.timeline.start);
+  start_groups(setup, source);
+  setup.end = resized(setup.start, msg::sizes_after(setup.timeline, setup.timeline.stages.size()));
   std::string wrong;
-  for (std::size_t a = 0; a < std::size(grown_axes); ++a) {
-    const auto& [axis, size] = grown_axes[a];
-    setup.start.*size = msg::size_of(setup.timeline.start, axis);
-    setup.end.*size = msg::size_of(last, axis);
-    if (given[a] == 0) { continue; }
-    if (!setup.grows) { setup.start.*size = setup.end.*size = given[a]; }
-    if (setup.end.*size != given[a]) {
-      wrong += fmt::format("{}--{} expected {}, found {}", wrong.empty() ? "" : "; ", axis, setup.end.*size, given[a]);
-    }
+  for (const auto& [axis, size] : asked_sizes(o)) {
+    const auto* member = std::find_if(std::begin(config_axes), std::end(config_axes),
+                                      [name = std::string_view(axis)](const auto& a) { return a.first == name; });
+    const index found = axis == "kv_heads" ? kv_heads_of(setup.end) : setup.end.*(member->second);
+    if (size == 0 || size == found) { continue; }
+    std::string option = axis;
+    std::replace(option.begin(), option.end(), '_', '-');
+    wrong += fmt::format("{}--{} expected {}, found {}", wrong.empty() ? "" : "; ", option, found, size);
   }
   if (!wrong.empty()) { throw input_error(source + ": final sizes differ from the options: " + wrong); }
   if (setup.end.heads == 0) { return; } // a missing size is reported with the others
@@ -134,17 +172,26 @@ inline void resolve_sizes(run_setup& setup, const std::string& source) {
     }
     head_dim = setup.end.hidden / setup.end.heads;
   }
-  for (config* c : {&setup.start, &setup.end}) {
-    c->head_dim = head_dim;
-    c->positions = o.seq;
-  }
+  for (config* c : {&setup.start, &setup.end}) { c->head_dim = head_dim; }
   check(setup.start);
+}
+
+/// Sequences are as long as there are positions: while there are fewer than --seq, a sequence of the data is several
+/// shorter ones.
+inline void check_positions(const run_setup& setup, const config& sizes, const std::string& where) {
+  const index seq = setup.settings.seq;
+  if (sizes.positions >= seq) { return; }
+  if (masked(setup.what) || seq % sizes.positions != 0) {
+    throw input_error(fmt::format("{}: positions expected at least --seq {}{}, found {}", where, seq,
+                                  masked(setup.what) ? "" : ", or a divisor of it", sizes.positions));
+  }
 }
 
 /// Builds the plan of every stage: a rule or a growth that cannot be is found before the first step.
 inline void check_stages(const run_setup& setup, const std::string& source) {
   const std::vector<index> steps = msg::stage_steps(setup.timeline, extent_of(setup.settings));
   config sizes = setup.start;
+  check_positions(setup, sizes, source + ": start");
   index before = 0;
   for (std::size_t s = 0; s < steps.size(); ++s) {
     const std::string where = fmt::format("{}: stages[{}]", source, s);
@@ -155,13 +202,14 @@ inline void check_stages(const run_setup& setup, const std::string& source) {
     try {
       sizes = sizes_after(sizes, plan_of_stage(sizes, setup.timeline.stages[s], 0));
     } catch (const msg::error& failure) { throw input_error(where + ": " + one_line(failure.what())); }
+    check_positions(setup, sizes, where);
   }
 }
 
-[[nodiscard]] inline std::filesystem::path next_run_directory() {
+[[nodiscard]] inline std::filesystem::path next_run_directory(const program& what) {
   std::error_code ignored;
   for (int number = 1;; ++number) {
-    std::filesystem::path path = fmt::format("runs/gpt-{:03d}", number);
+    std::filesystem::path path = fmt::format("runs/{}-{:03d}", what.run_prefix, number);
     if (!std::filesystem::exists(path, ignored)) { return path; }
   }
 }
@@ -190,17 +238,18 @@ inline void warn_of_other_machine(run_request& request) {
 
 /// Everything about a run that can be decided without its data. Throws input_error in one line for anything that
 /// cannot be; writes nothing.
-[[nodiscard]] inline run_request resolve_run(const parsed_options& parsed) {
+[[nodiscard]] inline run_request resolve_run(const program& what, const parsed_options& parsed) {
   run_request request;
   run_setup& setup = request.setup;
   options& o = setup.settings;
   o = parsed.values;
+  setup.what = what;
   std::string source;
   if (o.resume.empty()) {
-    check_options(o);
+    check_options(what, o);
     setup.timeline = detail::new_timeline(o);
     detail::override_timeline(o, setup.timeline);
-    source = o.schedule == "none" ? "sizes" : detail::schedule_path(o.schedule).string();
+    source = o.schedule == "none" ? "sizes" : detail::schedule_path(o.schedule, o.arch).string();
   } else {
     resolved_checkpoint found = resolve_latest(o.resume);
     if (!found.warning.empty()) { request.warnings.push_back(found.warning); }
@@ -210,36 +259,52 @@ inline void warn_of_other_machine(run_request& request) {
     const trainer_state& saved = request.documents.state;
     options resumed;
     take_options(resumed, saved.options, source);
-    json asked = options_json(resumed);
+    if (resumed.arch.empty()) { resumed.arch = name_of(what.architectures.front()); }
+    const json before = options_json(resumed);
+    json asked = before;
     for (const auto& [name, value] : parsed.given.items()) { asked[name] = value; }
-    refuse_changed_options(saved.options, asked, fixed_options(), source);
+    refuse_changed_options(before, asked, fixed_options(), source);
     take_options(resumed, parsed.given, "command line");
     resumed.resume = o.resume;
     resumed.plan_only = o.plan_only;
     resumed.compare = o.compare;
     resumed.quiet = o.quiet;
     o = resumed;
-    check_options(o);
+    check_options(what, o);
     setup.timeline = read_schedule(saved.schedule, detail::extent_of(o), source);
     detail::override_timeline(o, setup.timeline);
   }
   setup.grows = o.schedule != "none";
+  if (o.data.empty()) { o.data = MSG_DEFAULT_DATA; }
+  setup.words = load_tokenizer(o.tokenizer, masked(what));
+  if (!setup.grows) { detail::take_sizes(o, setup.timeline); }
   detail::resolve_sizes(setup, source);
   detail::check_stages(setup, source);
-  if (o.data.empty()) { o.data = MSG_DEFAULT_DATA; }
   setup.isa = instruction_set();
   setup.threads = detail::resolve_threads(o);
   if (request.checkpoint) {
     setup.directory = request.checkpoint->parent_path();
     detail::warn_of_other_machine(request);
   } else {
-    setup.directory = o.out.empty() ? detail::next_run_directory() : std::filesystem::path{o.out};
+    setup.directory = o.out.empty() ? detail::next_run_directory(what) : std::filesystem::path{o.out};
   }
   return request;
 }
 
 /// A resumed run must read the data that it was started on.
-inline void check_data(const run_request& request, const text_data& data) {
+inline void check_data(const run_request& request, const training_data& data) {
+  const config& start = request.setup.start;
+  const config& end = request.setup.end;
+  index needed = data.tokens.least_vocabulary();
+  for (const std::int32_t id : data.masked() ? data.words.specials : std::vector<std::int32_t>{}) {
+    needed = std::max(needed, index{id} + 1);
+  }
+  if (needed > start.vocab) {
+    throw input_error(fmt::format(
+        "{}: the data holds token {}, but the vocabulary {} {}{}", request.setup.settings.data, needed - 1,
+        end.vocab > start.vocab ? "begins with" : "is", start.vocab,
+        end.vocab > start.vocab ? ": a fresh token as a target has infinite loss while its mask is 0" : ""));
+  }
   if (request.checkpoint && request.documents.state.files_hash != data.files_hash) {
     throw input_error(fmt::format("{}: the text at {} is not what this run was trained on (hash {}, found {})",
                                   request.checkpoint->string(), request.setup.settings.data,
@@ -258,31 +323,56 @@ inline void open_run_directory(const run_request& request) {
   prepare_run_directory(directory);
 }
 
-/// Sizes in a few characters: C96 F256 H2 L2.
+/// The data of a run.
+[[nodiscard]] inline training_data load_run_data(const run_setup& setup) {
+  const options& o = setup.settings;
+  const auto rule = std::find(document_rule_names.begin(), document_rule_names.end(), o.documents);
+  training_data data = load_data(o.data,
+                                 {.seq = o.seq,
+                                  .validation_tokens = 32768,
+                                  .masked = masked(setup.what),
+                                  .documents = static_cast<document_rule>(rule - document_rule_names.begin()),
+                                  .vocab = o.vocab},
+                                 setup.words);
+  data.hiding.vocab = std::min(data.hiding.vocab, setup.start.vocab); // what is drawn must be there from the start
+  return data;
+}
+
+/// The share of tokens that a model predicts.
+[[nodiscard]] inline double predicted_share(const config& c) {
+  return features_of(c.arch).masked_language ? token_hiding{}.predicted : 1;
+}
+
+[[nodiscard]] constexpr std::string_view title_of(architecture a) noexcept {
+  constexpr std::string_view titles[] = {"GPT-2", "BERT", "Llama"};
+  return titles[static_cast<std::size_t>(a)];
+}
+
+/// Sizes in a few characters: C96 F256 H2 L2; K where keys and values have heads of their own.
 [[nodiscard]] inline std::string sizes_text(const config& c) {
-  return fmt::format("C{} F{} H{} L{}", c.hidden, c.ffn, c.heads, c.layers);
+  const std::string groups = c.arch == architecture::llama ? fmt::format(" K{}", kv_heads_of(c)) : "";
+  return fmt::format("C{} F{} H{}{} L{}", c.hidden, c.ffn, c.heads, groups, c.layers);
 }
 
 /// --plan-only: stages, sizes and cost in FLOPs, beside the final model trained for as many steps.
 [[nodiscard]] inline std::string plan_text(const run_setup& setup) {
   const options& o = setup.settings;
-  const auto sizes_at = [&](const msg::named_sizes& sizes) {
-    config c = setup.start;
-    for (const auto& [axis, size] : grown_axes) { c.*size = msg::size_of(sizes, axis); }
-    return c;
-  };
   const msg::run_extent extent = detail::extent_of(o);
-  const auto cost = [&](const msg::named_sizes& sizes) { return training_flops_per_token(sizes_at(sizes), o.seq); };
-  const std::vector<msg::stage_cost> costs = msg::stage_costs(setup.timeline, extent, cost);
-  const double whole =
-      training_flops_per_token(setup.end, o.seq) * static_cast<double>(extent.steps * extent.tokens_per_step);
-  std::string text = fmt::format("{:>5}  {:>8} {:>8}  {:<22} {:>10} {:>9} {:>9}\n", "stage", "step", "steps", "sizes",
+  std::vector<config> stages{setup.start};
+  for (const msg::stage& stage : setup.timeline.stages) { stages.push_back(resized(stages.back(), stage.grow)); }
+  const auto flops = [&](const config& c) {
+    return training_flops_per_token(c, std::min(o.seq, c.positions), predicted_share(c));
+  };
+  std::size_t next = 0; // stage_costs() asks for one stage after another
+  const std::vector<msg::stage_cost> costs =
+      msg::stage_costs(setup.timeline, extent, [&](const msg::named_sizes&) { return flops(stages[next++]); });
+  const double whole = flops(setup.end) * static_cast<double>(extent.steps * extent.tokens_per_step);
+  std::string text = fmt::format("{:>5}  {:>8} {:>8}  {:<25} {:>11} {:>9} {:>9}\n", "stage", "step", "steps", "sizes",
                                  "parameters", "rel. cost", "FLOPs");
   for (std::size_t s = 0; s < costs.size(); ++s) {
-    const config sizes = sizes_at(msg::sizes_after(setup.timeline, s));
-    text += fmt::format("{:>5}  {:>8} {:>8}  {:<22} {:>10} {:>9.3f} {:>9.3g}\n", s, costs[s].first_step, costs[s].steps,
-                        sizes_text(sizes), format_grouped(parameter_count(sizes)),
-                        costs[s].flops_per_token / training_flops_per_token(setup.end, o.seq), costs[s].flops);
+    text += fmt::format("{:>5}  {:>8} {:>8}  {:<25} {:>11} {:>9.3f} {:>9.3g}\n", s, costs[s].first_step, costs[s].steps,
+                        sizes_text(stages[s]), format_grouped(parameter_count(stages[s])),
+                        costs[s].flops_per_token / flops(setup.end), costs[s].flops);
   }
   const double total = msg::total_flops(costs);
   text += fmt::format("total {:.3g} FLOPs; the final model for as many steps {:.3g}: {:.2f} times as many\n", total,
@@ -291,16 +381,16 @@ inline void open_run_directory(const run_request& request) {
 }
 
 /// What a person is told before the first step.
-[[nodiscard]] inline std::string opening_text(const run_setup& setup, const text_data& data) {
+[[nodiscard]] inline std::string opening_text(const run_setup& setup, const training_data& data) {
   const options& o = setup.settings;
   const bits_promise bits = bits_probe();
   std::string text = fmt::format("data      {}\n", data.description);
   if (setup.timeline.stages.empty()) {
-    text += fmt::format("model     {}, {} parameters, no growth\n", sizes_text(setup.start),
-                        format_grouped(parameter_count(setup.start)));
+    text += fmt::format("model     {} {}, {} parameters, no growth\n", title_of(setup.start.arch),
+                        sizes_text(setup.start), format_grouped(parameter_count(setup.start)));
   } else {
-    text += fmt::format("model     {} → {}, {} → {} parameters in {} growth{}\n", sizes_text(setup.start),
-                        sizes_text(setup.end), format_grouped(parameter_count(setup.start)),
+    text += fmt::format("model     {} {} → {}, {} → {} parameters in {} growth{}\n", title_of(setup.start.arch),
+                        sizes_text(setup.start), sizes_text(setup.end), format_grouped(parameter_count(setup.start)),
                         format_grouped(parameter_count(setup.end)), setup.timeline.stages.size(),
                         setup.timeline.stages.size() == 1 ? "" : "s");
   }

@@ -16,11 +16,15 @@
 
 namespace reference {
 
+// The first so many axes must have a size at the start; the others have one where they grow, or where they are not what
+// the data, the sequence length or the heads make them.
+inline constexpr std::size_t required_axes = 4;
+
 inline constexpr msg::index most_schedule_count = msg::index{1} << 53U; // triggers are double: exact up to here
 
 /// What the reference Transformer can be told to do by a schedule.
 [[nodiscard]] inline msg::known_names schedule_names() {
-  return {.axes = {"hidden", "ffn", "heads", "layers"}, .rules = {"mask", "stack"}};
+  return {.axes = {"hidden", "ffn", "heads", "layers", "kv_heads", "vocab", "positions"}, .rules = {"mask", "stack"}};
 }
 
 // In the order of msg::ramp_shape.
@@ -153,10 +157,11 @@ inline void read_rule(const json* rule, const std::string& where, findings& foun
   object_reader keys(document, "", found);
   (void)keys.integer("version", 1, 1);
   result.start = detail::read_sizes(keys.require("start"), "start", found);
-  for (const std::string& axis : schedule_names().axes) {
+  const std::vector<std::string> axes = schedule_names().axes;
+  for (std::size_t a = 0; a < required_axes; ++a) {
     if (document.is_object() && document.contains("start") && document["start"].is_object() &&
-        msg::size_of(result.start, axis) == 0) {
-      found.add("start", "missing key '" + axis + "'");
+        msg::size_of(result.start, axes[a]) == 0) {
+      found.add("start", "missing key '" + axes[a] + "'");
     }
   }
   result.lr = detail::read_learning_rate(keys.find("lr"), found);

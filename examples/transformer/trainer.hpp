@@ -26,19 +26,23 @@
 
 namespace reference {
 
+// What the loss of hidden tokens in pairs is the sum of.
+inline constexpr const char* hidden_part = "hidden_tokens";
+inline constexpr const char* pair_part = "next_segment";
+
 enum class run_outcome { finished, interrupted, out_of_time };
 
-/// One run of a GPT, from where its state stands.
+/// One run of a model, from where its state stands.
 class trainer {
 public:
   /// The data must outlive the trainer.
-  trainer(run_setup setup, const text_data& data, printer& terminal)
+  trainer(run_setup setup, const training_data& data, printer& terminal)
       : setup_(std::move(setup)), data_(data), terminal_(terminal),
         state_(initial_state<float>(setup_.start, setup_.settings.seed)), metrics_(setup_.directory / "metrics.jsonl") {
     prepare();
   }
   /// Continues from a checkpoint folder.
-  trainer(run_setup setup, const text_data& data, printer& terminal, const std::filesystem::path& checkpoint,
+  trainer(run_setup setup, const training_data& data, printer& terminal, const std::filesystem::path& checkpoint,
           const checkpoint_documents& documents)
       : setup_(std::move(setup)), data_(data), terminal_(terminal), state_(load(checkpoint, documents)),
         metrics_(setup_.directory / "metrics.jsonl", documents.state.metrics_bytes), step_(documents.state.step),
@@ -54,7 +58,10 @@ public:
   run_outcome run() {
     const options& o = setup_.settings;
     if (step_ >= o.steps) { return run_outcome::finished; } // resumed at its end: all is written already
-    if (step_ == 0) { record_step(std::nullopt, evaluate()); }
+    if (step_ == 0) {
+      evaluate();
+      record_step(std::nullopt, true);
+    }
     while (step_ < o.steps) {
       if (stop_requested()) { return leave(run_outcome::interrupted); }
       if (o.max_seconds > 0 && seconds_ >= o.max_seconds) { return leave(run_outcome::out_of_time); }
@@ -63,7 +70,8 @@ public:
       const bool last = step_ == o.steps;
       const bool evaluates = last || (o.eval_every > 0 && step_ % o.eval_every == 0);
       if (evaluates || step_ % o.log_every == 0) {
-        record_step(loss, evaluates ? std::optional{evaluate()} : std::nullopt);
+        if (evaluates) { evaluate(); }
+        record_step(loss, evaluates);
       }
       if (!last && o.save_every > 0 && step_ % o.save_every == 0) { save(); }
     }
@@ -75,8 +83,7 @@ public:
   /// finished run that was resumed), by compute, from the run as a whole.
   [[nodiscard]] double seconds_per_step() const noexcept {
     if (step_ > stage_.step) { return (seconds_ - stage_.seconds) / static_cast<double>(step_ - stage_.step); }
-    const double flops =
-        training_flops_per_token(state_.sizes, setup_.settings.seq) * static_cast<double>(tokens_per_step());
+    const double flops = flops_per_step(state_.sizes);
     return flops_ > 0 ? seconds_ * flops / flops_ : 0;
   }
   [[nodiscard]] index step() const noexcept { return step_; }
@@ -88,8 +95,7 @@ private:
     const options& o = setup_.settings;
     stage_steps_ = msg::stage_steps(setup_.timeline, {o.steps, tokens_per_step()});
     rebuild_model();
-    tokens_in_.resize(static_cast<std::size_t>(o.batch * o.seq));
-    targets_.resize(tokens_in_.size());
+    batch_ = make_batch(data_, o.batch);
     window_ = {clock::now(), tokens_};
     flops_total_ = planned_flops();
   }
@@ -102,6 +108,14 @@ private:
     return setup_.settings.batch * setup_.settings.seq * setup_.settings.accumulate;
   }
 
+  /// Length of the sequences that a model of these sizes sees: --seq, or fewer while there are fewer positions; those
+  /// of the data are then several in a row.
+  [[nodiscard]] index sequence_of(const config& sizes) const { return std::min(setup_.settings.seq, sizes.positions); }
+  [[nodiscard]] double flops_per_step(const config& sizes) const {
+    return training_flops_per_token(sizes, sequence_of(sizes), predicted_share(sizes)) *
+           static_cast<double>(tokens_per_step());
+  }
+
   /// FLOPs from now to the end, each stage at its own size.
   [[nodiscard]] double planned_flops() const {
     const options& o = setup_.settings;
@@ -110,22 +124,19 @@ private:
     index from = step_;
     for (std::size_t stage = next_stage_; stage <= stage_steps_.size(); ++stage) {
       const index to = stage < stage_steps_.size() ? std::clamp(stage_steps_[stage], from, o.steps) : o.steps;
-      total += training_flops_per_token(sizes, o.seq) * static_cast<double>((to - from) * tokens_per_step());
+      total += flops_per_step(sizes) * static_cast<double>(to - from);
       from = to;
-      if (stage < stage_steps_.size()) {
-        for (const auto& [axis, size] : grown_axes) {
-          if (const index grown = msg::size_of(setup_.timeline.stages[stage].grow, axis); grown > 0) {
-            sizes.*size = grown;
-          }
-        }
-      }
+      if (stage < stage_steps_.size()) { sizes = resized(sizes, setup_.timeline.stages[stage].grow); }
     }
     return total;
   }
 
-  void rebuild_model() {
+  [[nodiscard]] std::unique_ptr<transformer<float>> make_model(index sequence) const {
     const options& o = setup_.settings;
-    model_ = std::make_unique<transformer<float>>(state_.sizes, o.batch, o.seq);
+    return std::make_unique<transformer<float>>(state_.sizes, o.batch * o.seq / sequence, sequence);
+  }
+  void rebuild_model() {
+    model_ = make_model(sequence_of(state_.sizes));
     gradients_ = state_.values.like();
     ages_.clear();
     stage_ = {step_, seconds_};
@@ -155,8 +166,8 @@ private:
     gradients_.zero();
     double loss = 0;
     for (index micro = 0; micro < o.accumulate; ++micro) {
-      position_ = train_batch(data_, o.seed, position_, o.batch, tokens_in_.data(), targets_.data());
-      loss += model_->forward(state_.values, {tokens_in_, targets_}, masks.view()) / static_cast<double>(o.accumulate);
+      position_ = train_batch(data_, o.seed, position_, batch_);
+      loss += forward(masks) / static_cast<double>(o.accumulate);
       model_->backward(state_.values, gradients_, 1 / static_cast<double>(o.accumulate));
     }
     double squares = 0;
@@ -183,34 +194,70 @@ private:
           state_.moment2.tensors[p]);
     }
     tokens_ += tokens_per_step();
-    flops_ += training_flops_per_token(state_.sizes, o.seq) * static_cast<double>(tokens_per_step());
+    flops_ += flops_per_step(state_.sizes);
     ++step_;
     seconds_ += since(begin);
     return loss;
   }
 
-  /// Mean loss over the held-out windows, masks as they are at this step.
-  [[nodiscard]] double evaluate() {
+  [[nodiscard]] model_input input() const noexcept {
+    return {batch_.tokens, batch_.targets, batch_.types, batch_.lengths, batch_.next_sentence};
+  }
+  /// Loss of the batch.
+  double forward(const live_masks& masks) { return model_->forward(state_.values, input(), masks.view()); }
+
+  /// Mean loss over the held-out windows, masks as they are at this step: over all targets, and over all pairs.
+  void evaluate() {
     const live_masks masks = state_.masks(step_);
-    const options& o = setup_.settings;
     double sum = 0;
-    index windows = 0;
-    while (windows < data_.validation_windows) {
-      const index count = validation_batch(data_, windows, o.batch, tokens_in_.data(), targets_.data());
-      sum += static_cast<double>(count) * forward_windows(count, masks);
-      windows += count;
+    double pair_sum = 0;
+    index targets = 0;
+    index pairs = 0;
+    const auto count = [](const std::vector<std::int32_t>& list) {
+      return static_cast<index>(std::count_if(list.begin(), list.end(), [](std::int32_t id) { return id >= 0; }));
+    };
+    for (index windows = 0; windows < data_.validation_windows;) {
+      windows += validation_batch(data_, windows, batch_);
+      const index new_targets = count(batch_.targets);
+      const index new_pairs = count(batch_.next_sentence);
+      double loss = forward(masks);
+      if (new_pairs > 0) {
+        const double of_pairs = pair_loss();
+        pair_sum += static_cast<double>(new_pairs) * of_pairs;
+        loss -= of_pairs;
+      }
+      sum += static_cast<double>(new_targets) * loss;
+      targets += new_targets;
+      pairs += new_pairs;
     }
+    val_loss_ = sum / static_cast<double>(targets);
+    val_parts_.clear();
+    if (pairs > 0) {
+      const double of_pairs = pair_sum / static_cast<double>(pairs);
+      val_parts_ = {{hidden_part, val_loss_}, {pair_part, of_pairs}};
+      val_loss_ += of_pairs;
+    } else if (data_.masked()) {
+      val_parts_ = {{hidden_part, val_loss_}};
+    }
+    evaluated_at_ = step_;
     window_ = {clock::now(), tokens_}; // evaluation is no training time
-    return sum / static_cast<double>(windows);
   }
 
-  /// Loss of the first `count` windows of the batch.
-  double forward_windows(index count, const live_masks& masks) {
-    const options& o = setup_.settings;
-    const auto first_unused = static_cast<std::ptrdiff_t>(count * o.seq);
-    std::fill(tokens_in_.begin() + first_unused, tokens_in_.end(), 0);
-    std::fill(targets_.begin() + first_unused, targets_.end(), -1); // does not count
-    return model_->forward(state_.values, {tokens_in_, targets_}, masks.view());
+  /// The part of the last forward's loss that pairs have, from their logits.
+  [[nodiscard]] double pair_loss() const {
+    const std::span<const float> logits = model_->sentence_logits();
+    double sum = 0;
+    index count = 0;
+    for (std::size_t b = 0; b < batch_.next_sentence.size(); ++b) {
+      const std::int32_t target = batch_.next_sentence[b];
+      if (target < 0) { continue; }
+      const auto of = [&](std::size_t k) { return static_cast<double>(logits[2 * b + k]); };
+      const double greatest = std::max(of(0), of(1));
+      sum += greatest + std::log(std::exp(of(0) - greatest) + std::exp(of(1) - greatest)) -
+             of(static_cast<std::size_t>(target));
+      ++count;
+    }
+    return sum / static_cast<double>(count);
   }
 
   /// The next stage happens now, before the forward of step_; the same batch is put through the old and the new model.
@@ -221,21 +268,27 @@ private:
     const msg::random_stream seeds{o.seed, msg::stream_of("growth")};
     const msg::plan plan =
         plan_of_stage(state_.sizes, stage, msg::random_bits(seeds, static_cast<std::uint64_t>(group)));
-    (void)train_batch(data_, o.seed, position_, o.batch, tokens_in_.data(), targets_.data());
-    const double before = forward_windows(o.batch, state_.masks(step_));
+    (void)train_batch(data_, o.seed, position_, batch_);
+    const double before = forward(state_.masks(step_));
     const std::vector<float> old_logits(model_->logits().begin(), model_->logits().end());
+    const index sequence = sequence_of(state_.sizes);
+    const auto old_vocab = static_cast<std::size_t>(state_.sizes.vocab);
     const auto begin = clock::now();
     grow(state_, plan, step_, stage.ramp);
     seconds_ += since(begin);
-    rebuild_model();
-    const double after = forward_windows(o.batch, state_.masks(step_));
+    model_.reset();                // never two models' activations at once
+    model_ = make_model(sequence); // the same sequences, even if there are positions for longer ones now
+    const double after = forward(state_.masks(step_));
     const auto logits = model_->logits();
+    const auto new_vocab = static_cast<std::size_t>(state_.sizes.vocab);
     double difference = 0;
     bool equal = before == after;
     for (std::size_t i = 0; i < old_logits.size(); ++i) {
-      equal = equal && logits[i] == old_logits[i];
-      difference = std::max(difference, std::abs(static_cast<double>(logits[i]) - static_cast<double>(old_logits[i])));
+      const float now = logits[i / old_vocab * new_vocab + i % old_vocab];
+      equal = equal && now == old_logits[i];
+      difference = std::max(difference, std::abs(static_cast<double>(now) - static_cast<double>(old_logits[i])));
     }
+    rebuild_model();
     std::vector<growth_record> records;
     for (const msg::axis_plan& a : plan.axes()) {
       records.push_back({.step = step_,
@@ -254,26 +307,33 @@ private:
     window_ = {clock::now(), tokens_};
   }
 
+  /// Sizes of the axes that every model has, and of those that this one has or grows, in the order to show.
   [[nodiscard]] named_sizes dims() const {
     named_sizes sizes;
-    for (const auto& [axis, size] : grown_axes) { sizes.emplace_back(axis, state_.sizes.*size); }
+    for (const auto& [axis, member] : config_axes) {
+      const bool always =
+          std::any_of(grown_axes.begin(), grown_axes.end(), [name = axis](const auto& a) { return a.first == name; });
+      const bool groups = axis == "kv_heads" && state_.sizes.arch == architecture::llama;
+      if (always || groups || msg::size_of(setup_.timeline.start, axis) > 0) {
+        sizes.emplace_back(axis, axis == "kv_heads" ? kv_heads_of(state_.sizes) : state_.sizes.*member);
+      }
+    }
+    std::stable_sort(sizes.begin(), sizes.end(), [](const auto& a, const auto& b) {
+      return report_detail::axis_rank(a.first) < report_detail::axis_rank(b.first);
+    });
     return sizes;
   }
   /// Ramps under way: by axis, the lowest value of its mask.
   [[nodiscard]] named_values mask_values() const {
     named_values values;
-    for (const auto& [axis, size] : grown_axes) {
+    for (const auto& [axis, member] : config_axes) {
       const std::vector<float> mask = state_.growth.mask(axis, step_);
       if (!mask.empty()) { values.emplace_back(axis, *std::min_element(mask.begin(), mask.end())); }
     }
     return values;
   }
 
-  void record_step(std::optional<double> loss, std::optional<double> val_loss) {
-    if (val_loss) {
-      val_loss_ = *val_loss;
-      evaluated_at_ = step_;
-    }
+  void record_step(std::optional<double> loss, bool evaluated) {
     const double elapsed = since(window_.begin);
     const double rate = elapsed > 0 ? static_cast<double>(tokens_ - window_.tokens) / elapsed : 0;
     if (tokens_ > window_.tokens && elapsed > 0) { tokens_per_second_ = rate; }
@@ -282,7 +342,8 @@ private:
                              .flops = flops_,
                              .seconds = seconds_,
                              .loss = loss ? *loss : missing,
-                             .val_loss = val_loss,
+                             .val_loss = evaluated ? std::optional{val_loss_} : std::nullopt,
+                             .val_parts = evaluated ? val_parts_ : named_values{},
                              .lr = step_ == 0 ? learning_rate() : lr_,
                              .tokens_per_second = tokens_per_second_,
                              .parameters = parameter_count(state_.sizes),
@@ -295,12 +356,14 @@ private:
 
   run_outcome leave(run_outcome how) {
     if (how != run_outcome::interrupted) {
+      if (evaluated_at_ != step_) { evaluate(); }
       metrics_.write(to_json(end_record{.step = step_,
-                                        .val_loss = evaluated_at_ == step_ ? val_loss_ : evaluate(),
+                                        .val_loss = val_loss_,
                                         .seconds = seconds_,
                                         .flops = flops_,
                                         .tokens = tokens_,
-                                        .parameters = parameter_count(state_.sizes)}));
+                                        .parameters = parameter_count(state_.sizes),
+                                        .val_parts = val_parts_}));
     }
     save();
     return how;
@@ -311,8 +374,8 @@ private:
     std::vector<stored_parameter<float>> parameters;
     for (std::size_t p = 0; p < state.values.tensors.size(); ++p) {
       tensor<float>& value = state.values.tensors[p];
-      parameters.push_back({value.name, value.shape, std::span(value.data), std::span(state.moment1.tensors[p].data),
-                            std::span(state.moment2.tensors[p].data)});
+      parameters.push_back({stored_name(state.sizes.arch, value.name), value.shape, std::span(value.data),
+                            std::span(state.moment1.tensors[p].data), std::span(state.moment2.tensors[p].data)});
     }
     return parameters;
   }
@@ -321,9 +384,7 @@ private:
     const options& o = setup_.settings;
     metrics_.sync();
     checkpoint_documents documents;
-    const config& c = state_.sizes;
-    documents.config = {c.vocab, c.positions, c.hidden, c.ffn, c.heads, c.head_dim, c.layers, c.norm_eps, {}};
-    documents.config.why = why_not_plain(documents.config, mask_values());
+    documents.config = {state_.sizes, why_not_plain(state_.sizes, mask_values()), data_.words.special.pad};
     documents.growths = state_.growth.log();
     documents.state = {.step = step_,
                        .tokens = tokens_,
@@ -346,16 +407,8 @@ private:
   }
 
   static model_state<float> load(const std::filesystem::path& folder, const checkpoint_documents& documents) {
-    const gpt2_config& c = documents.config;
     model_state<float> state;
-    state.sizes = {.vocab = c.vocab,
-                   .positions = c.positions,
-                   .hidden = c.hidden,
-                   .ffn = c.ffn,
-                   .heads = c.heads,
-                   .head_dim = c.head_dim,
-                   .layers = c.layers,
-                   .norm_eps = c.layer_norm_epsilon};
+    state.sizes = documents.config.sizes;
     state.values = make_parameters<float>(state.sizes);
     state.moment1 = state.values.like();
     state.moment2 = state.values.like();
@@ -375,7 +428,7 @@ private:
   };
 
   run_setup setup_;
-  const text_data& data_;
+  const training_data& data_;
   printer& terminal_;
   model_state<float> state_;
   metrics_writer metrics_;
@@ -390,11 +443,11 @@ private:
   tensor_set<float> gradients_;
   std::vector<msg::parameter_ages> ages_;
   bool ages_moving_ = false;
-  std::vector<std::int32_t> tokens_in_;
-  std::vector<std::int32_t> targets_;
+  token_batch batch_;
   std::filesystem::path checkpoint_;
   double lr_ = 0;
   double val_loss_ = missing;
+  named_values val_parts_;
   index evaluated_at_ = -1; // step of val_loss_
   double tokens_per_second_ = missing;
   double flops_total_ = 0;

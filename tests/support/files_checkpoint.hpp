@@ -42,11 +42,12 @@ struct tiny_checkpoint {
       for (const msg::index extent : shape) { size *= static_cast<std::size_t>(extent); }
       parameters.push_back({std::move(name), std::move(shape), drawn(size), drawn(size), drawn(size)});
     };
-    add("wte.weight", {5, 3});
-    add("h.*.mlp.c_fc.weight", {2, 3, 4});
-    add("h.*.mlp.c_fc.bias", {2, 4});
-    add("ln_f.bias", {3});
-    documents.config = {5, 16, 3, 4, 1, 3, 2, 1e-5, ""};
+    add("transformer.wte.weight", {5, 3});
+    add("transformer.h.*.mlp.c_fc.weight", {2, 3, 4});
+    add("transformer.h.*.mlp.c_fc.bias", {2, 4});
+    add("transformer.ln_f.bias", {3});
+    documents.config.sizes = {
+        .vocab = 5, .positions = 16, .hidden = 3, .ffn = 4, .heads = 1, .head_dim = 3, .layers = 2};
     documents.growths = {
         {0, "ffn", 2, 4, "mask", msg::placement::order::append, true, 7, {msg::ramp_shape::cosine, 20}, 11},
         {1, "layers", 1, 2, "stack", msg::placement::order::interleave, false, 9, {}, ~std::uint64_t{0}}};
