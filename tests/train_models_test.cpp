@@ -277,7 +277,7 @@ TEST_CASE("input that BERT and Llama cannot have is one line and exit code 2", "
     for (int i = 0; i < 400; ++i) { ids += {static_cast<char>(i % 60), '\0'}; }
     write_bytes(place / "tokens.bin", ids);
     std::string cut(1026, '\0');
-    cut.replace(0, 12, std::string("\x88\xf6\x34\x01\x01\0\0\0\x64\0\0\0", 12)); // 20240520, 1, 100
+    cut.replace(0, 12, std::string("\x88\xd8\x34\x01\x01\0\0\0\x64\0\0\0", 12)); // 20240520, 1, 100
     write_bytes(place / "cut.bin", cut);
     const outcome refused = place.train_new("run", w.arguments);
     CHECK(refused.code == 2);
