@@ -79,8 +79,8 @@ template <class T>
 }
 
 /// Mean and standard deviation of a tensor of any strides, in double, in an order that depends on the shape alone.
-template <class T>
-[[nodiscard]] grow_filler matched_filler(const tensor_view<const T>& v) {
+template <class T, class Team = serial_team>
+[[nodiscard]] MSG_HOST_DEVICE grow_filler matched_filler(const tensor_view<const T>& v, const Team& team = {}) {
   const index size = v.size();
   const bool contiguous = v.contiguous();
   const auto at = [&v, contiguous](index i) {
@@ -93,8 +93,11 @@ template <class T>
     return static_cast<double>(v.data[offset]);
   };
   const auto n = static_cast<double>(size);
-  const double mean = serial_team{}.sum(size, at) / n;
-  const double squares = serial_team{}.sum(size, [&](index i) { return (at(i) - mean) * (at(i) - mean); });
+  const double mean = team.sum(size, at) / n;
+  const double squares = team.template fold<double>(size, [&](double lane, index i) {
+    const double apart = at(i) - mean;
+    return std::fma(apart, apart, lane);
+  });
   return {mean, std::sqrt(squares / n)};
 }
 
@@ -134,7 +137,8 @@ void apply_views(const Executor& on, const param_plan& p, const tensor_view<cons
   kernel.base_split = p.base_role == split_role ? p.base_split : 1;
   kernel.stream = {p.seed, stream_of(p.name)};
   if (!kernel.moments) {
-    const bool any_matches = std::any_of(p.fillers.begin(), p.fillers.end(), matches);
+    constexpr bool reads_src = !requires { Executor::matches_by_itself; }; // else src is not the host's to read
+    const bool any_matches = reads_src && std::any_of(p.fillers.begin(), p.fillers.end(), matches);
     const grow_filler matched = any_matches ? matched_filler<T>(src) : grow_filler{};
     for (std::size_t f = 0; f < p.fillers.size(); ++f) { kernel.fillers[f] = filler_of(p.fillers[f], matched); }
   }

@@ -3,6 +3,7 @@
 
 #include <msg/config.hpp>
 #include <msg/kernels/arithmetic.hpp>
+#include <msg/kernels/elements.hpp>
 #include <msg/kernels/scale.hpp>
 #include <msg/tensor.hpp>
 
@@ -141,17 +142,15 @@ struct activation_forward {
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
-    const T* const from = x + row * width;
-    const T* const shift = bias;
-    T* const to = y + row * width;
-    if (shift == nullptr) {
-      detail::each_unit(team, width, mask, repeat, [=](index j, auto units, index unit) {
-        to[j] = T(units.times(unit, Activation::value(A(from[j]))));
-      });
+    const detail::reads from(x + row * width);
+    const detail::writes<T> to(y + row * width);
+    if (bias == nullptr) {
+      detail::each_unit(
+          team, width, mask, repeat, [](index, auto m, A z, A& out) { out = m.times(Activation::value(z)); }, from, to);
     } else {
-      detail::each_unit(team, width, mask, repeat, [=](index j, auto units, index unit) {
-        to[j] = T(units.times(unit, Activation::value(A(from[j]) + A(shift[j]))));
-      });
+      detail::each_unit(
+          team, width, mask, repeat, [](index, auto m, A z, A b, A& out) { out = m.times(Activation::value(z + b)); },
+          from, detail::reads(bias), to);
     }
   }
 };
@@ -172,18 +171,18 @@ struct activation_backward {
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
-    const T* const from = x + row * width;
-    const T* const slope = dy + row * width;
-    const T* const shift = bias;
-    T* const to = dx + row * width;
-    if (shift == nullptr) {
-      detail::each_unit(team, width, mask, repeat, [=](index j, auto units, index unit) {
-        to[j] = T(units.times(unit, A(slope[j]) * Activation::slope(A(from[j]))));
-      });
+    const detail::reads from(x + row * width);
+    const detail::reads slope(dy + row * width);
+    const detail::writes<T> to(dx + row * width);
+    if (bias == nullptr) {
+      detail::each_unit(
+          team, width, mask, repeat,
+          [](index, auto m, A z, A d, A& out) { out = m.times(d * Activation::slope(z)); }, from, slope, to);
     } else {
-      detail::each_unit(team, width, mask, repeat, [=](index j, auto units, index unit) {
-        to[j] = T(units.times(unit, A(slope[j]) * Activation::slope(A(from[j]) + A(shift[j]))));
-      });
+      detail::each_unit(
+          team, width, mask, repeat,
+          [](index, auto m, A z, A b, A d, A& out) { out = m.times(d * Activation::slope(z + b)); }, from,
+          detail::reads(bias), slope, to);
     }
   }
 };
