@@ -16,7 +16,7 @@ namespace {
 
 using real = long double;
 constexpr msg::index row_count = 3;
-const msg::host on;
+const rows::device on;
 
 // The functions with the C library in long double: value and derivative; steepness is the
 // size of the exponential's argument in the kernel; roundings, in half epsilons, what its other operations may add:

@@ -12,7 +12,6 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -87,7 +86,7 @@ public:
   template <class Body>
   static void launch(unsigned grid, unsigned block, unsigned char* shared, std::size_t shared_bytes, const Body& body) {
     for (unsigned b = 0; b < grid; ++b) {
-      std::memset(shared, 0xA5, shared_bytes + guard_bytes);
+      __builtin_memset(shared, 0xA5, shared_bytes + guard_bytes);
       block_run run;
       run.threads_.resize(block);
       for (unsigned t = 0; t < block; ++t) { run.threads_[t] = {{t}, {b}, {block}, {grid}, {}, false, &run, {}}; }
@@ -105,11 +104,11 @@ public:
   void arrive(const wait_state& what) {
     cuda_thread& me = self();
     const std::unique_lock<std::mutex> lock = locked();
-    if (problem_.empty() && what.at != wait_state::kind::block && (what.mask >> lane_of(me) & 1U) == 0) {
-      problem_ = "a thread is not in the mask it synchronises with";
+    if (what.at != wait_state::kind::block && (what.mask >> lane_of(me) & 1U) == 0) {
+      note("a thread is not in the mask it synchronises with");
     }
     me.wait = what;
-    release_groups();
+    release_groups(me);
     while (me.wait.at != wait_state::kind::none && problem_.empty()) { pause(me); }
     if (!problem_.empty()) { throw failure(problem_); }
   }
@@ -117,7 +116,7 @@ public:
   void fail(const std::string& text) {
     {
       const std::unique_lock<std::mutex> lock = locked();
-      if (problem_.empty()) { problem_ = text; }
+      note(text);
       changed_.notify_all();
     }
     throw failure(text);
@@ -127,6 +126,9 @@ private:
   using kind = wait_state::kind;
   static unsigned lane_of(const cuda_thread& t) { return t.thread_index.x % warp; }
 
+  void note(const std::string& problem) { // the first one counts: others follow from it
+    if (problem_.empty()) { problem_ = problem; }
+  }
   std::unique_lock<std::mutex> locked() {
     return current_options().threads ? std::unique_lock<std::mutex>(mutex_) : std::unique_lock<std::mutex>();
   }
@@ -141,49 +143,54 @@ private:
     }
   }
 
-  // Lets those go on who wait for one another and are complete. A group that can never be complete is a problem.
-  void release_groups() {
-    if (all_of(0, threads_.size(), ~0U, kind::block, 0)) { release(0, threads_.size(), ~0U); }
-    for (std::size_t first = 0; first < threads_.size(); first += warp) {
-      for (std::size_t t = first; t < std::min(first + warp, threads_.size()); ++t) {
-        const wait_state w = threads_[t].wait;
-        if (w.at != kind::warp_sync && w.at != kind::shuffle) { continue; }
-        if (!all_of(first, first + warp, w.mask, w.at, w.mask)) { continue; }
-        for (std::size_t o = first; o < std::min(first + warp, threads_.size()); ++o) {
-          wait_state& other = threads_[o].wait;
-          if ((w.mask >> (o - first) & 1U) == 0 || w.at != kind::shuffle) { continue; }
-          if ((w.mask >> other.partner & 1U) == 0) { problem_ = "a shuffle reads a thread outside its mask"; }
-          other.received = threads_[std::min(first + other.partner, threads_.size() - 1)].wait.value;
-        }
-        release(first, first + warp, w.mask);
-      }
+  // Lets those go on who wait for one another and are complete; `me` has just come to wait, or has ended.
+  void release_groups(const cuda_thread& me) {
+    if (me.ended) {
+      ++ended_;
+    } else if (me.wait.at == kind::block) {
+      ++at_block_;
     }
-    for (const cuda_thread& t : threads_) {
-      if (t.wait.at == kind::none || !problem_.empty()) { continue; }
-      const std::size_t first = t.wait.at == kind::block ? 0 : t.thread_index.x / warp * warp;
-      const std::size_t last = t.wait.at == kind::block ? threads_.size() : first + warp;
-      for (std::size_t o = first; o < last; ++o) {
-        const bool concerned = t.wait.at == kind::block || (t.wait.mask >> (o - first) & 1U) != 0;
-        if (concerned && (o >= threads_.size() || threads_[o].ended)) {
-          problem_ = "thread " + std::to_string(t.thread_index.x) + " waits for thread " + std::to_string(o) +
-                     ", which has ended or never was: a divergent barrier";
-        }
-      }
+    if (at_block_ > 0 && ended_ > 0) {
+      note("some threads wait at __syncthreads, " + std::to_string(ended_) + " have ended: a divergent barrier");
+    } else if (at_block_ == threads_.size()) {
+      at_block_ = 0;
+      for (cuda_thread& t : threads_) { t.wait.at = kind::none; }
+      changed_.notify_all();
+    }
+    const std::size_t first = me.thread_index.x / warp * warp;
+    const std::size_t last = std::min(first + warp, threads_.size());
+    for (std::size_t t = first; me.ended && t < last; ++t) { check_all_there(threads_[t].wait, first); }
+    const bool in_warp = !me.ended && (me.wait.at == kind::warp_sync || me.wait.at == kind::shuffle);
+    if (in_warp) {
+      check_all_there(me.wait, first);
+      if (problem_.empty()) { release_warp(me.wait, first, last); }
     }
     if (!problem_.empty()) { changed_.notify_all(); }
   }
-  [[nodiscard]] bool all_of(std::size_t first, std::size_t last, unsigned mask, kind at, unsigned wanted) const {
-    for (std::size_t t = first; t < last; ++t) {
-      if (at != kind::block && (mask >> (t - first) & 1U) == 0) { continue; }
-      if (t >= threads_.size() || threads_[t].ended) { return false; }
-      const wait_state& w = threads_[t].wait;
-      if (w.at != at || (at != kind::block && w.mask != wanted)) { return false; }
+  void check_all_there(const wait_state& w, std::size_t first) {
+    if (w.at != kind::warp_sync && w.at != kind::shuffle) { return; }
+    for (std::size_t t = first; t < first + warp; ++t) {
+      if ((w.mask >> (t - first) & 1U) != 0 && (t >= threads_.size() || threads_[t].ended)) {
+        note("a warp waits for thread " + std::to_string(t) +
+             ", which has ended or never was: a divergent barrier");
+      }
     }
-    return true;
   }
-  void release(std::size_t first, std::size_t last, unsigned mask) {
-    for (std::size_t t = first; t < std::min(last, threads_.size()); ++t) {
-      if (mask == ~0U || (mask >> (t - first) & 1U) != 0) { threads_[t].wait.at = kind::none; }
+  void release_warp(const wait_state& w, std::size_t first, std::size_t last) {
+    for (std::size_t t = first; t < last; ++t) {
+      const wait_state& other = threads_[t].wait;
+      if ((w.mask >> (t - first) & 1U) != 0 && (other.at != w.at || other.mask != w.mask)) { return; }
+    }
+    const kind at = w.at;
+    const unsigned mask = w.mask;
+    for (std::size_t t = first; t < last; ++t) {
+      wait_state& other = threads_[t].wait;
+      if ((mask >> (t - first) & 1U) == 0 || at != kind::shuffle) { continue; }
+      if ((mask >> other.partner & 1U) == 0) { note("a shuffle reads a thread outside its mask"); }
+      other.received = threads_[std::min(first + other.partner, last - 1)].wait.value;
+    }
+    for (std::size_t t = first; t < last; ++t) {
+      if ((mask >> (t - first) & 1U) != 0) { threads_[t].wait.at = kind::none; }
     }
     changed_.notify_all();
   }
@@ -193,11 +200,11 @@ private:
       call_(body_);
     } catch (const std::exception& e) {
       const std::unique_lock<std::mutex> lock = locked();
-      if (problem_.empty()) { problem_ = e.what(); }
+      note(e.what());
     }
     const std::unique_lock<std::mutex> lock = locked();
     t.ended = true;
-    release_groups();
+    release_groups(t);
     changed_.notify_all();
   }
 
@@ -247,8 +254,8 @@ private:
     }
     const bool left = std::any_of(threads_.begin(), threads_.end(), [](const cuda_thread& t) { return !t.ended; });
     if (left && problem_.empty()) {
+      note("threads wait at different barriers, or with different masks, for ever");
       // let them unwind, or their destructors never run
-      problem_ = "threads wait at different barriers, or with different masks, for ever";
       for (const std::size_t t : turn) {
         if (!threads_[t].ended) { swapcontext(&scheduler_, &threads_[t].context); }
       }
@@ -260,6 +267,8 @@ private:
   std::mutex mutex_;
   std::condition_variable changed_;
   std::string problem_;
+  std::size_t ended_ = 0;    // threads
+  std::size_t at_block_ = 0; // threads that wait there
   void (*call_)(const void*) = nullptr;
   const void* body_ = nullptr;
 };
@@ -277,7 +286,7 @@ inline void require(bool good, const char* what) {
 #define MSG_ASSERT(condition) simt::require(static_cast<bool>(condition), #condition)
 #define __global__
 #define __shared__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __grid_constant__
 #define threadIdx (simt::self().thread_index)
 #define blockIdx (simt::self().block_index)
@@ -298,8 +307,8 @@ T __shfl_xor_sync(unsigned mask, T value, int distance) {
   simt::wait_state w{.at = simt::wait_state::kind::shuffle,
                      .mask = mask,
                      .partner = simt::self().thread_index.x % simt::warp ^ static_cast<unsigned>(distance)};
-  std::memcpy(&w.value, &value, sizeof(T));
+  __builtin_memcpy(&w.value, &value, sizeof(T));
   simt::self().run->arrive(w);
-  std::memcpy(&value, &simt::self().wait.received, sizeof(T));
+  __builtin_memcpy(&value, &simt::self().wait.received, sizeof(T));
   return value;
 }
