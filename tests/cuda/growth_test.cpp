@@ -169,6 +169,8 @@ TEST_CASE("a failed CUDA call is an error that names the call and what the runti
         "cuda: msg: CUDA call failed, expected cudaMalloc to succeed, found cudaErrorMemoryAllocation: described here");
   const msg::cuda::device_array<float> a(8);
   CHECK(text([&] { a.write(std::vector<float>(8)); }).find("cudaMemcpy to succeed") != std::string::npos);
+  CHECK(text([] { msg::cuda::require_device(); }).find("cudaGetDeviceCount to succeed") != std::string::npos);
+  CHECK_NOTHROW(msg::cuda::require_device());
   const msg::cuda::device_mask mask{msg::axis_mask(8)};
   CHECK(text([&] { msg::scale(msg::cuda::on(), mask, msg::view(a.data(), 8)); })
             .find("cudaLaunchKernel to succeed") != std::string::npos);

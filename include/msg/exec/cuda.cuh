@@ -25,6 +25,13 @@ inline void check(cudaError_t code, const char* call) {
                          .found = std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code)});
 }
 
+/// Throws error{cuda} that says so where no GPU can be used: none is there, or no driver that is new enough.
+inline void require_device() {
+  int count = 0; // left alone by the runtime where there is no driver
+  check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+  if (count == 0) { check(cudaErrorNoDevice, "cudaGetDeviceCount"); }
+}
+
 namespace detail {
 
 // The architectures of this translation unit are part of each kernel's name, so that two units compiled for different
