@@ -50,12 +50,14 @@ template <class Enqueue>
 void compare(cudaStream_t stream, const std::string& name, index bytes, const Enqueue& enqueue) {
   const device_array<unsigned char> from(bytes / 2), to(bytes / 2);
   const double copy = milliseconds(stream, [&] {
-    check(cudaMemcpyAsync(to.data(), from.data(), static_cast<std::size_t>(bytes / 2), cudaMemcpyDeviceToDevice, stream),
-          "cudaMemcpyAsync");
+    check(
+        cudaMemcpyAsync(to.data(), from.data(), static_cast<std::size_t>(bytes / 2), cudaMemcpyDeviceToDevice, stream),
+        "cudaMemcpyAsync");
   });
   const double ours = milliseconds(stream, enqueue);
   const double scale = static_cast<double>(bytes) / 1e6;
-  std::printf("%-44s %8.1f GB/s   copy %8.1f GB/s   ratio %.2f\n", name.c_str(), scale / ours, scale / copy, copy / ours);
+  std::printf("%-44s %8.1f GB/s   copy %8.1f GB/s   ratio %.2f\n", name.c_str(), scale / ours, scale / copy,
+              copy / ours);
   if (csv != nullptr) { std::fprintf(csv, "%s,%g,%g,%g\n", name.c_str(), scale / ours, scale / copy, copy / ours); }
 }
 
@@ -68,7 +70,8 @@ void growth(const msg::cuda::on& on, const char* type) {
   const msg::cuda::device_plan uploaded{plan};
   const device_array<T> old(plan.before().size()), grown(plan.after().size());
   const index bytes = (plan.before().size() + plan.after().size()) * static_cast<index>(sizeof(T));
-  for (const auto& [what, name] : {std::pair{msg::payload::value, "value"}, std::pair{msg::payload::moment1, "moment"}}) {
+  for (const auto& [what, name] :
+       {std::pair{msg::payload::value, "value"}, std::pair{msg::payload::moment1, "moment"}}) {
     compare(on.stream(), std::string("growth ") + type + " 12288x3072 to 16384x4096 " + name, bytes, [&, what = what] {
       msg::apply(on, uploaded, view(old.data(), old.size()), view(grown.data(), grown.size()), what);
     });

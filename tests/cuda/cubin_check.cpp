@@ -154,7 +154,9 @@ int print_list(int count, char** files) {
       entry->second.packs = entry->second.packs && k.wide_loads > 0 && k.wide_stores > 0;
     }
   }
-  for (const auto& [name, l] : all) { std::printf("%3d %-5s %s\n", l.registers, l.packs ? "packs" : "-", name.c_str()); }
+  for (const auto& [name, l] : all) {
+    std::printf("%3d %-5s %s\n", l.registers, l.packs ? "packs" : "-", name.c_str());
+  }
   return 0;
 }
 

@@ -1,5 +1,5 @@
-// On a GPU: growth, kernels, optimizer and graphs have the bits of the host. Ends with 77 where there is no GPU. Compiled
-// as C++ for the SIMT layer too, so that the test itself has been run.
+// On a GPU: growth, kernels, optimizer and graphs have the bits of the host. Ends with 77 where there is no GPU.
+// Compiled as C++ for the SIMT layer too, so that the test itself has been run.
 #include <cuda_runtime.h>
 
 #include <msg/cuda.cuh>
@@ -89,8 +89,9 @@ void growth(const msg::cuda::on& on, const char* type) {
       msg::apply(on, uploaded, view(old.gpu.data(), plan.before().size()), view(grown.gpu.data(), plan.after().size()),
                  what);
       check(cudaStreamSynchronize(on.stream()), "cudaStreamSynchronize");
-      report(grown.same_bits(), std::string("growth of ") + type + (fill.what == msg::init::kind::normal ? ", normal" : ", matched") +
-                                    ", payload " + std::to_string(static_cast<int>(what)));
+      report(grown.same_bits(), std::string("growth of ") + type +
+                                    (fill.what == msg::init::kind::normal ? ", normal" : ", matched") + ", payload " +
+                                    std::to_string(static_cast<int>(what)));
     }
   }
 }
@@ -131,7 +132,8 @@ void kernels(const msg::cuda::on& on, index rows, index width, bool masked, cons
   all(msg::host{}, on_host{}, masked ? host_mask.view() : msg::mask_view{});
   all(on, on_gpu{}, masked ? gpu_mask.view() : msg::mask_view{});
   check(cudaStreamSynchronize(on.stream()), "cudaStreamSynchronize");
-  const std::string where = std::string(type) + (masked ? " masked " : " ") + std::to_string(rows) + " x " + std::to_string(width);
+  const std::string where =
+      std::string(type) + (masked ? " masked " : " ") + std::to_string(rows) + " x " + std::to_string(width);
   report(y.same_bits() && f.same_bits() && x.same_bits(), "forward kernels, " + where);
   report(dx.same_bits() && dy.same_bits(), "backward kernels, " + where);
   report(mean.same_bits() && rstd.same_bits(), "statistics, " + where);
@@ -159,7 +161,9 @@ void optimizer_and_graph(cudaStream_t stream) {
   check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
   check(cudaGraphInstantiate(&executable, graph, 0), "cudaGraphInstantiate");
   for (const index step : {10, 11, 15}) {
-    for (index j = 50; j < width; ++j) { ages.mask[1][static_cast<std::size_t>(j)] = static_cast<float>(step - 10) / 5; }
+    for (index j = 50; j < width; ++j) {
+      ages.mask[1][static_cast<std::size_t>(j)] = static_cast<float>(step - 10) / 5;
+    }
     msg::update_step now{.lr = 0.01, .step = step};
     uploaded.set(on, {}, now, {ages});
     check(cudaGraphLaunch(executable, stream), "cudaGraphLaunch");
@@ -187,8 +191,8 @@ int main() try {
   growth<float>(on, "float");
   growth<bfloat16>(on, "bfloat16");
   for (const bool masked : {false, true}) {
-    kernels<float>(on, 70, 257, masked, "float");   // a block for each row, no packs
-    kernels<float>(on, 1100, 96, masked, "float");  // half a warp for each row, packs
+    kernels<float>(on, 70, 257, masked, "float");  // a block for each row, no packs
+    kernels<float>(on, 1100, 96, masked, "float"); // half a warp for each row, packs
     kernels<bfloat16>(on, 1100, 64, masked, "bfloat16");
   }
   optimizer_and_graph(stream);

@@ -31,8 +31,8 @@ struct guarded {
   guarded(msg::index count, std::uint64_t stream, msg::index shift, double mean = 0.5)
       : storage(at(count + 2 * band + shift), T(77.0F)), size(count), first(band + shift) {
     for (msg::index i = 0; i < count; ++i) {
-      storage[at(first + i)] = static_cast<T>(
-          mean + 0.5 * msg::random_normal({.seed = 3, .stream = stream}, static_cast<std::uint64_t>(i)));
+      storage[at(first + i)] =
+          static_cast<T>(mean + 0.5 * msg::random_normal({.seed = 3, .stream = stream}, static_cast<std::uint64_t>(i)));
     }
   }
   [[nodiscard]] T* data() { return storage.data() + first; }
@@ -75,8 +75,7 @@ void every_kernel(arrays<T>& a, const msg::mask_view& mask, const Function& f) {
   f("activation's gradient in place", n,
     msg::activation_backward<T>{a.x.data(), nullptr, a.dy.data(), a.dy.data(), w, mask});
   for (const float& gate : gates) {
-    f("residual", n,
-      msg::residual_forward<T>{a.x.data(), a.z.data(), a.bias.data(), a.y.data(), w, &gate});
+    f("residual", n, msg::residual_forward<T>{a.x.data(), a.z.data(), a.bias.data(), a.y.data(), w, &gate});
     f("residual in place", n, msg::residual_forward<T>{a.x.data(), a.z.data(), nullptr, a.x.data(), w, &gate});
     f("residual's gradient", n, msg::residual_backward<T>{a.dy.data(), a.dx.data(), w, &gate});
     f("blend", n, msg::blend_forward<T>{a.x.data(), a.z.data(), a.y.data(), w, &gate});
@@ -88,15 +87,14 @@ void every_kernel(arrays<T>& a, const msg::mask_view& mask, const Function& f) {
   f("layer norm in place", n,
     msg::layer_norm_forward<T>{a.z.data(), a.gain.data(), a.bias.data(), a.z.data(), nullptr, nullptr, w, 1e-5, mask,
                                mask});
-  f("rms norm", n,
-    msg::rms_norm_forward<T>{a.x.data(), a.gain.data(), a.y.data(), a.rstd.data(), w, 1e-5, mask, mask});
+  f("rms norm", n, msg::rms_norm_forward<T>{a.x.data(), a.gain.data(), a.y.data(), a.rstd.data(), w, 1e-5, mask, mask});
   for (const bool accumulate : {false, true}) {
     f("layer norm's gradient", n,
       msg::layer_norm_backward<T>{a.x.data(), a.gain.data(), a.mean.data(), a.rstd.data(), a.dy.data(), a.dx.data(), w,
                                   accumulate, mask, mask});
     f("rms norm's gradient in place", n,
-      msg::rms_norm_backward<T>{a.x.data(), a.gain.data(), a.rstd.data(), a.dy.data(), a.dy.data(), w, accumulate,
-                                mask, mask});
+      msg::rms_norm_backward<T>{a.x.data(), a.gain.data(), a.rstd.data(), a.dy.data(), a.dy.data(), w, accumulate, mask,
+                                mask});
   }
   const msg::index chunks = msg::chunk_count(n);
   f("column sums", chunks, msg::column_sum_partial<T>{a.dy.data(), a.partial.data(), n, w, w});

@@ -7,7 +7,6 @@
 #include "support/bfloat16.hpp"
 #include "support/catch.hpp"
 
-
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -19,13 +18,14 @@ using testing::every_kernel;
 TEMPLATE_TEST_CASE("kernels on the CUDA team have the bits of the serial team", "[cuda][packs]", float, double,
                    bfloat16) {
   using T = TestType;
-  const auto width = GENERATE(msg::index{0}, msg::index{1}, msg::index{31}, msg::index{32}, msg::index{33},
-                              msg::index{63}, msg::index{64}, msg::index{65}, msg::index{127}, msg::index{768},
-                              msg::index{1023});
+  const auto width =
+      GENERATE(msg::index{0}, msg::index{1}, msg::index{31}, msg::index{32}, msg::index{33}, msg::index{63},
+               msg::index{64}, msg::index{65}, msg::index{127}, msg::index{768}, msg::index{1023});
   const auto shift = GENERATE(msg::index{0}, msg::index{1});
   const auto which = GENERATE(0, 1, 2);
-  const rows::unit_mask mask = which == 0 ? rows::unit_mask{} : which == 1 ? rows::mixed(width)
-                                                                           : rows::appended(width / 2, width, 0.0F);
+  const rows::unit_mask mask = which == 0   ? rows::unit_mask{}
+                               : which == 1 ? rows::mixed(width)
+                                            : rows::appended(width / 2, width, 0.0F);
   for (const msg::index row_count : {msg::index{1}, msg::index{67}}) {
     if (row_count > 1 && width > 127) { continue; }
     CAPTURE(width, shift, which, row_count);
@@ -70,10 +70,12 @@ TEST_CASE("masked units may hold anything on the CUDA team", "[cuda][packs]") {
                        msg::layer_norm_backward<float>{a.x.data(), a.gain.data(), a.mean.data(), a.rstd.data(),
                                                        a.dy.data(), a.dx.data(), width, false, mask.view(),
                                                        mask.view()});
-    rows::device{}.run(3, width, msg::activation_forward<float>{a.x.data(), a.bias.data(), a.z.data(), width,
-                                                                mask.view()});
+    rows::device{}.run(3, width,
+                       msg::activation_forward<float>{a.x.data(), a.bias.data(), a.z.data(), width, mask.view()});
     std::vector<float> result;
-    for (float* const out : {a.y.data(), a.dx.data(), a.z.data()}) { result.insert(result.end(), out, out + 3 * width); }
+    for (float* const out : {a.y.data(), a.dx.data(), a.z.data()}) {
+      result.insert(result.end(), out, out + 3 * width);
+    }
     return result;
   };
   const auto expected = old_part_of(clean);

@@ -171,8 +171,7 @@ private:
     if (w.at != kind::warp_sync && w.at != kind::shuffle) { return; }
     for (std::size_t t = first; t < first + warp; ++t) {
       if ((w.mask >> (t - first) & 1U) != 0 && (t >= threads_.size() || threads_[t].ended)) {
-        note("a warp waits for thread " + std::to_string(t) +
-             ", which has ended or never was: a divergent barrier");
+        note("a warp waits for thread " + std::to_string(t) + ", which has ended or never was: a divergent barrier");
       }
     }
   }

@@ -48,7 +48,7 @@ inline constexpr index rows_for_small_teams = 1024; // from which on half-warps 
 
 template <class Kernel, class Architectures>
 __global__ void __launch_bounds__(most_threads, 2) __attribute__((visibility("hidden")))
-    rows_kernel(const __grid_constant__ Kernel kernel, index rows, bool whole_block, index scratch_bytes) {
+rows_kernel(const __grid_constant__ Kernel kernel, index rows, bool whole_block, index scratch_bytes) {
   run_rows(kernel, rows, whole_block, scratch_bytes);
 }
 
@@ -61,8 +61,8 @@ struct launch_shape {
 [[nodiscard]] inline launch_shape shape_of(index rows, index cost) noexcept {
   launch_shape shape;
   shape.whole_block = rows < rows_for_small_teams;
-  shape.threads = shape.whole_block ? static_cast<int>(std::clamp<index>((cost + 31) / 32 * 32, 32, most_threads))
-                                    : most_threads;
+  shape.threads =
+      shape.whole_block ? static_cast<int>(std::clamp<index>((cost + 31) / 32 * 32, 32, most_threads)) : most_threads;
   const index teams = shape.whole_block ? 1 : shape.threads / team::lanes;
   shape.blocks = std::min((rows + teams - 1) / teams, most_blocks);
   return shape;

@@ -176,8 +176,8 @@ struct activation_backward {
     const detail::writes<T> to(dx + row * width);
     if (bias == nullptr) {
       detail::each_unit(
-          team, width, mask, repeat,
-          [](index, auto m, A z, A d, A& out) { out = m.times(d * Activation::slope(z)); }, from, slope, to);
+          team, width, mask, repeat, [](index, auto m, A z, A d, A& out) { out = m.times(d * Activation::slope(z)); },
+          from, slope, to);
     } else {
       detail::each_unit(
           team, width, mask, repeat,

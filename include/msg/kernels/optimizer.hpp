@@ -162,7 +162,7 @@ struct update_row {
   Moment* moment2 = nullptr; // unused if the rule has one moment
   index size = 0;
   index length = 0;
-  age_factors<real> oldest{}; // of an entry with nothing special
+  age_factors<real> oldest{};                  // of an entry with nothing special
   const update_now<Rule, real>* now = nullptr; // in the executor's memory, in place of rule and oldest
   update_dimension<real> outer[max_rank - 1] = {};
   index outer_rank = 0;
