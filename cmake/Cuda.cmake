@@ -23,15 +23,14 @@ function(msg_cuda_program name source)
   add_custom_target(${name} ALL DEPENDS ${program})
 endfunction()
 
-# msg_cubin(TARGET SOURCE ARCH): code for one architecture alone, and what ptxas says of it in TARGET.log. A spill, or any
-# use of local memory, fails the build.
+# msg_cubin(TARGET SOURCE ARCH): code for one architecture alone, and what ptxas says of it in TARGET.log.
 function(msg_cubin target source arch)
   get_filename_component(source ${source} ABSOLUTE)
   set(cubin ${CMAKE_CURRENT_BINARY_DIR}/${target}.cubin)
   set(log ${CMAKE_CURRENT_BINARY_DIR}/${target}.log)
   add_custom_command(OUTPUT ${cubin}
     COMMAND sh -c "\"$@\" >${log} 2>&1 || { cat ${log}; exit 1; }" sh
-            ${msg_nvcc} -cubin -arch=${arch} -Xptxas -v,-warn-spills,-warn-lmem-usage
+            ${msg_nvcc} -cubin -arch=${arch} -Xptxas -v
             -MD -MF ${cubin}.d -MT ${cubin} -o ${cubin} ${source}
     DEPENDS ${source} DEPFILE ${cubin}.d COMMENT "Building CUDA code ${target}" VERBATIM)
   add_custom_target(${target} ALL DEPENDS ${cubin})

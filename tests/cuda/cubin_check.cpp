@@ -1,7 +1,7 @@
-// Looks at compiled device code where no disassembler is at hand: no kernel may use local memory or spill, none more
-// registers than a committed list says, and kernels that move packs have loads and stores of 16 bytes.
+// Looks at compiled device code where no disassembler is at hand: no kernel may spill, none may use more registers or
+// local memory than a committed list says, and kernels that move packs have loads and stores of 16 bytes.
 //
-// usage: cubin_check CUBIN LOG LIST      LOG is what ptxas -v said; LIST has lines `REGISTERS packs|- KERNEL`
+// usage: cubin_check CUBIN LOG LIST      LOG is what ptxas -v said; LIST has lines `REGISTERS STACK packs|- KERNEL`
 //        cubin_check --list (CUBIN LOG)...     prints such a list: the most of any, rounded up to what hardware allots
 //
 // A cubin is an ELF file. The code of a kernel is the section .text.NAME: instructions of 16 bytes with the opcode in
@@ -18,6 +18,7 @@
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -64,6 +65,7 @@ struct kernel {
   int local = 0;                       // accesses of local memory
   int registers = 0;
   int stack = -1; // bytes; -1: the log does not say
+  int spills = 0; // bytes
 };
 
 kernel decode(const bytes& file, const section& text) {
@@ -132,7 +134,8 @@ std::map<std::string, kernel> kernels_of(const char* cubin, const char* log) {
     }
     if (current == nullptr) { continue; }
     if (const int bytes_of_stack = number_before(line, "bytes stack frame"); bytes_of_stack >= 0) {
-      current->stack = bytes_of_stack + number_before(line, "bytes spill stores");
+      current->stack = bytes_of_stack;
+      current->spills = number_before(line, "bytes spill stores") + number_before(line, "bytes spill loads");
     }
     if (const int registers = number_before(line, "registers"); registers >= 0) { current->registers = registers; }
   }
@@ -142,6 +145,7 @@ std::map<std::string, kernel> kernels_of(const char* cubin, const char* log) {
 
 struct limit {
   int registers = 0;
+  int stack = 0; // bytes
   bool packs = false;
 };
 
@@ -149,13 +153,14 @@ int print_list(int count, char** files) {
   std::map<std::string, limit> all;
   for (int f = 2; f + 1 < count; f += 2) {
     for (const auto& [name, k] : kernels_of(files[f], files[f + 1])) {
-      const auto entry = all.try_emplace(name, limit{0, true}).first;
+      const auto entry = all.try_emplace(name, limit{0, 0, true}).first;
       entry->second.registers = std::max(entry->second.registers, (k.registers + 7) / 8 * 8);
+      entry->second.stack = std::max(entry->second.stack, k.stack);
       entry->second.packs = entry->second.packs && k.wide_loads > 0 && k.wide_stores > 0;
     }
   }
   for (const auto& [name, l] : all) {
-    std::printf("%3d %-5s %s\n", l.registers, l.packs ? "packs" : "-", name.c_str());
+    std::printf("%3d %3d %-5s %s\n", l.registers, l.stack, l.packs ? "packs" : "-", name.c_str());
   }
   return 0;
 }
@@ -165,9 +170,13 @@ int check(const char* cubin, const char* log, const char* list) {
   std::ifstream in(list);
   for (std::string line; std::getline(in, line);) {
     if (line.empty() || line[0] == '#') { continue; }
-    const std::size_t packs = line.find_first_not_of(' ', line.find(' ', line.find_first_not_of(' ')));
-    const std::size_t name = line.find_first_not_of(' ', line.find(' ', packs));
-    limits[line.substr(name)] = {std::stoi(line), line[packs] == 'p'};
+    std::istringstream words(line);
+    limit l;
+    std::string packs, name;
+    words >> l.registers >> l.stack >> packs >> std::ws;
+    std::getline(words, name);
+    l.packs = packs == "packs";
+    limits[name] = l;
   }
   int faults = 0;
   const auto fault = [&](const std::string& name, const std::string& text) {
@@ -181,9 +190,11 @@ int check(const char* cubin, const char* log, const char* list) {
       fault(name, "not in the list");
       continue;
     }
-    if (k.local != 0 || k.stack != 0) {
-      fault(name, std::to_string(k.local) + " accesses of local memory, stack " + std::to_string(k.stack));
+    if (k.stack < 0 || k.stack > found->second.stack || (k.local != 0 && found->second.stack == 0)) {
+      fault(name, std::to_string(k.stack) + " bytes of stack, at most " + std::to_string(found->second.stack) + "; " +
+                      std::to_string(k.local) + " accesses of local memory");
     }
+    if (k.spills != 0) { fault(name, std::to_string(k.spills) + " bytes of registers are spilled"); }
     if (k.registers == 0 || k.registers > found->second.registers) {
       fault(name, std::to_string(k.registers) + " registers, at most " + std::to_string(found->second.registers));
     }

@@ -51,7 +51,7 @@ void every_kernel(const msg::cuda::on& on, const msg::mask_view& mask, const msg
   norms_and_masks(on, d, d, mask, f);
   msg::layer_norm(on, mask, view(h, 8, 8), view(h, 8), view(h, 8), view(h, 8, 8), view(f, 8), view(f, 8));
   msg::scale(on, mask, view(h, 8, 8));
-  activations<float, msg::identity>(on, f, mask);
+  activations<float, msg::no_activation>(on, f, mask);
   activations<float, msg::silu>(on, f, mask);
   activations<float, msg::gelu_tanh>(on, f, mask);
   activations<float, msg::gelu_erf>(on, f, mask);

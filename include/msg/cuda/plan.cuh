@@ -29,13 +29,15 @@ namespace detail {
 template <class T>
 inline constexpr bool reads_host_arrays<grow_row<T>> = true;
 
-/// A grow_row whose arrays are the GPU's.
+/// A grow_row whose arrays are the GPU's; or the one that match_row has left in device memory.
 template <class T>
 struct device_grow_row {
   grow_row<T> kernel;
+  const grow_row<T>* matched = nullptr;
+
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
-    kernel(team, row);
+    (matched == nullptr ? kernel : *matched)(team, row);
   }
 };
 
@@ -54,16 +56,6 @@ struct match_row {
       *to = kernel;
       for (int f = 0; f < count; ++f) { to->fillers[f] = msg::detail::filler_of(fillers[f], found); }
     }
-  }
-};
-
-/// The kernel that match_row has left in device memory.
-template <class T>
-struct matched_grow_row {
-  const grow_row<T>* kernel;
-  template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
-    (*kernel)(team, row);
   }
 };
 
@@ -105,7 +97,7 @@ public:
     detail::match_row<T> find{kernel, {}, static_cast<int>(host_->fillers.size()), place};
     std::copy(host_->fillers.begin(), host_->fillers.end(), find.fillers);
     stream.run(1, kernel.src.size(), find);
-    stream.run(rows, cost, detail::matched_grow_row<T>{place});
+    stream.run(rows, cost, detail::device_grow_row<T>{kernel, place});
   }
 
 private:
