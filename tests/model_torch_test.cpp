@@ -89,6 +89,7 @@ void write_case(const shared_case<T>& c, const std::filesystem::path& folder) {
                                                     {"head_dim", std::to_string(s.head_dim)},
                                                     {"layers", std::to_string(s.layers)},
                                                     {"released", c.masks.released ? "1" : "0"},
+                                                    {"parallel", s.parallel ? "1" : "0"},
                                                     {"norm_eps", s.arch == tiny::architecture::bert ? "1e-12" : "1e-5"},
                                                     {"rope_theta", "10000"}};
   reference::output_file out(folder / (c.name + ".case.safetensors"));

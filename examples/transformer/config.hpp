@@ -38,16 +38,17 @@ inline constexpr std::array<std::string_view, 3> architecture_names{"gpt2", "ber
 /// A Transformer's sizes and constants.
 struct config {
   architecture arch = architecture::gpt2;
-  index vocab = 256;   // V
-  index positions = 0; // longest sequence
-  index hidden = 0;    // C
-  index ffn = 0;       // F
-  index heads = 0;     // H
-  index kv_heads = 0;  // K, heads of keys and values, a divisor of H (Llama); 0: as many as heads
-  index head_dim = 0;  // D; H * D is independent of C
-  index layers = 0;    // L
-  index types = 2;     // token types (BERT)
-  bool tied = true;    // the head reads the token embedding; false: it has a matrix of its own (Llama)
+  index vocab = 256;     // V
+  index positions = 0;   // longest sequence
+  index hidden = 0;      // C
+  index ffn = 0;         // F
+  index heads = 0;       // H
+  index kv_heads = 0;    // K, heads of keys and values, a divisor of H (Llama); 0: as many as heads
+  index head_dim = 0;    // D; H * D is independent of C
+  index layers = 0;      // L
+  index types = 2;       // token types (BERT)
+  bool parallel = false; // pre-norm: attention and FFN both read the stream as it enters the layer (GPT-J, NeoX, PaLM)
+  bool tied = true;      // the head reads the token embedding; false: it has a matrix of its own (Llama)
   double norm_eps = 1e-5;
   double rope_theta = 10000; // base of the rotary frequencies (Llama)
 
@@ -154,6 +155,10 @@ inline void check(const config& c) {
     if (!c.tied) {
       findings.push_back({.code = msg::errc::unsupported, .expected = name + " with a tied head", .found = "untied"});
     }
+  }
+  if (c.parallel && features_of(c.arch).position == msg::norm_position::post) {
+    findings.push_back(
+        {.code = msg::errc::unsupported, .expected = name + " with its FFN behind attention", .found = "parallel"});
   }
   if (!findings.empty()) { throw msg::error(std::move(findings)); }
 }

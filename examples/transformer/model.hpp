@@ -138,6 +138,8 @@ private:
     if (l == 0) { return (pre_norm() ? work_.embedded : work_.embedding_norm.out).data(); }
     return (pre_norm() ? layer(l - 1).sum_2 : layer(l - 1).norm_2.out).data();
   }
+  /// What a pre-norm layer's second norm reads.
+  [[nodiscard]] const T* before_ffn(index l) noexcept { return config_.parallel ? stream(l) : layer(l).sum_1.data(); }
   /// What the sub-layers read.
   [[nodiscard]] const T* attention_input(index l) noexcept {
     return pre_norm() ? layer(l).norm_1.out.data() : stream(l);

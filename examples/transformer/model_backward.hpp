@@ -177,7 +177,7 @@ void transformer<T, Backend>::layer_back(const pointers& p, const gradient_point
   T* const branch_2 = work_.branch_2.data();
   // what reaches the sub-layers' outputs: pre-norm, the gradient of the stream itself or g times it
   const T* const dffn = !pre_norm() ? middle : gated ? branch : top;
-  const T* const dattention = !pre_norm() || gated ? branch_2 : middle;
+  const T* const dattention = config_.parallel ? dffn : !pre_norm() || gated ? branch_2 : middle;
   const auto copy = [&](row_range block, const T* from, T* to) {
     on_.run(block, hidden, copy_row<T>{from, to, hidden});
   };
@@ -187,8 +187,10 @@ void transformer<T, Backend>::layer_back(const pointers& p, const gradient_point
       if (gated) { on_.run(block, hidden, msg::residual_backward<T>{top, branch, hidden, gate_pointer(l)}); }
       ffn_back(p, d, l, block, dffn, dnormed, false);
       copy(block, top, middle);
-      norm_back(block, rows(), x.sum_1.data(), w.norm_2, x.norm_2, dnormed, middle, true, 2);
-      if (gated) { on_.run(block, hidden, msg::residual_backward<T>{middle, branch_2, hidden, gate_pointer(l)}); }
+      norm_back(block, rows(), before_ffn(l), w.norm_2, x.norm_2, dnormed, middle, true, 2);
+      if (gated && !config_.parallel) {
+        on_.run(block, hidden, msg::residual_backward<T>{middle, branch_2, hidden, gate_pointer(l)});
+      }
     } else {
       // top becomes (1 - g) top, which goes past the layer
       if (gated) { on_.run(block, hidden, msg::blend_backward<T>{top, top, branch, hidden, gate_pointer(l)}); }

@@ -122,7 +122,7 @@ void transformer<T, Backend>::out_of_attention(const pointers& p, index l, row_r
           msg::residual_forward<T>{stream(l), branch, w.attention_out.matrices[0].bias, x.sum_1.data(), hidden,
                                    branch_gate});
   if (pre_norm()) {
-    norm(block, x.sum_1.data(), w.norm_2, x.norm_2);
+    norm(block, before_ffn(l), w.norm_2, x.norm_2);
   } else {
     norm(block, x.sum_1.data(), w.norm_1, x.norm_1);
   }

@@ -164,10 +164,11 @@ class Transformer(nn.Module):
             if g == 0:
                 continue
             qkv = self.linear("h.*.attn.c_attn", self.norm("h.*.ln_1", x, layer), layer)
-            x = x + g * self.linear("h.*.attn.c_proj", self.attend(*qkv.chunk(3, -1), lengths), layer)
-            before = self.linear("h.*.mlp.c_fc", self.norm("h.*.ln_2", x, layer), layer)
+            y = x + g * self.linear("h.*.attn.c_proj", self.attend(*qkv.chunk(3, -1), lengths), layer)
+            read = x if self.sizes["parallel"] else y
+            before = self.linear("h.*.mlp.c_fc", self.norm("h.*.ln_2", read, layer), layer)
             after = self.ffn((before,), lambda h: F.gelu(h, approximate="tanh"))
-            x = x + g * self.linear("h.*.mlp.c_proj", after, layer)
+            x = y + g * self.linear("h.*.mlp.c_proj", after, layer)
         return self.logits(self.norm("ln_f", x), self.weight("wte.weight"))
 
     def llama(self, tokens, lengths):
@@ -235,5 +236,6 @@ def result(tensors, metadata):
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # the models are tiny
     for case in sorted(pathlib.Path(sys.argv[1]).glob("*.case.safetensors")):
         write_safetensors(case.with_name(case.name.replace(".case.", ".result.")), result(*read_safetensors(case)))

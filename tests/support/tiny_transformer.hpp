@@ -22,22 +22,23 @@ using reference::config;
 using reference::tensor_set;
 
 /// The configurations that tests go through: every architecture, Llama in both forms it comes in.
-enum class form { gpt2, bert, llama, tied_llama };
-inline const std::vector<form> forms{form::gpt2, form::bert, form::llama, form::tied_llama};
+enum class form { gpt2, bert, llama, tied_llama, parallel_gpt2 };
+inline const std::vector<form> forms{form::gpt2, form::bert, form::llama, form::tied_llama, form::parallel_gpt2};
 
 [[nodiscard]] inline std::string name_of(form f) {
-  static const char* const names[] = {"gpt2", "bert", "llama, two queries a key", "llama, tied"};
+  static const char* const names[] = {"gpt2", "bert", "llama, two queries a key", "llama, tied", "gpt2, parallel"};
   return names[static_cast<int>(f)];
 }
 
 /// The sizes of a GPT as another form. Heads of rotary models are even; grouped ones get two query heads for each head.
 [[nodiscard]] inline config as(form f, config sizes) {
   static constexpr architecture archs[] = {architecture::gpt2, architecture::bert, architecture::llama,
-                                           architecture::llama};
+                                           architecture::llama, architecture::gpt2};
   const config constants = reference::defaults_of(archs[static_cast<int>(f)]);
   sizes.arch = constants.arch;
   sizes.norm_eps = constants.norm_eps;
   sizes.tied = f != form::llama;
+  sizes.parallel = f == form::parallel_gpt2;
   if (sizes.arch == architecture::llama) { sizes.head_dim += sizes.head_dim % 2; }
   if (f == form::llama) {
     sizes.kv_heads = sizes.heads;
