@@ -104,12 +104,14 @@ struct cpu_backend {
       f(row_range{i * block, std::min(block, rows - i * block)});
     });
   }
+  // A function of its own for each kernel: where many were inlined into one function, g++ stopped inlining what they
+  // call, and vectorised none of them.
   template <class Kernel>
-  void run(row_range block, index, const Kernel& kernel) const {
+  [[gnu::noinline]] void run(row_range block, index, const Kernel kernel) const {
     for (index r = 0; r < block.count; ++r) { kernel(msg::serial_team{}, block.first + r); }
   }
   template <class Kernel>
-  void run_chunks(row_range block, index, const Kernel& kernel) const {
+  [[gnu::noinline]] void run_chunks(row_range block, index, const Kernel kernel) const {
     const index first = block.first / msg::chunk_rows;
     for (index c = 0; c < msg::chunk_count(block.count); ++c) { kernel(msg::serial_team{}, first + c); }
   }
