@@ -107,6 +107,8 @@ template <class T>
     case init::kind::constant: return {what.value, 0};
     case init::kind::normal: return {0, what.value};
     case init::kind::matched: return matched;
+    case init::kind::spread: return {0, what.value * matched.deviation};
+    case init::kind::like_units: return matched;
   }
   return {};
 }

@@ -153,21 +153,48 @@ private:
                      .interleaved = where.what == placement::order::interleave,
                      .norm = before.norm_of(asked.axis),
                      .position = before.norm_position_of(asked.axis),
+                     .residual = before.is_residual(asked.axis),
+                     .tied = has_tied_head(asked.axis),
                      .logits = before.has_logits(asked.axis),
                      .scored = before.is_scored(asked.axis),
-                     .seed = options.seed,
-                     .groups = std::move(groups)};
+                     .rotary = before.rotary_of(asked.axis).first,
+                     .frequencies = before.rotary_of(asked.axis).second,
+                     .groups = std::move(groups),
+                     .seed = options.seed};
     for (const head_groups& pair : before.groups()) { ask.feeds_groups |= pair.kv_heads == asked.axis; }
     for (const parameter& p : before.parameters()) {
       ask.as_out = ask.as_out || p.uses(asked.axis, role::out);
       ask.as_in = ask.as_in || p.uses(asked.axis, role::in);
       ask.as_each = ask.as_each || p.uses(asked.axis, role::each);
+      ask.keyed = ask.keyed || (before.writes_keys(p.name) && p.uses(asked.axis, role::out));
+    }
+    for (const axis& a : before.axes()) {
+      if (!before.is_residual(a.name)) { continue; }
+      ask.any_residual = true;
+      const bool normed = before.norm_of(a.name) != norm_kind::none;
+      ask.any_post_norm |= normed && before.norm_position_of(a.name) == norm_position::post;
     }
     result.growth = by(ask);
     result.growth.contract.axis = asked.axis;
-    result.growth.contract.rule = by.name();
+    if (result.growth.contract.rule.empty()) { result.growth.contract.rule = by.name(); }
     if (result.growth.split.empty()) { result.growth.split.assign(result.growth.source.size(), 1.0); }
     if (check_growth(result, by.name())) { axes.push_back(std::move(result)); }
+  }
+
+  // Output logits read the axis by the matrix that embeds tokens on it, undivided by a norm on the reading side.
+  [[nodiscard]] bool has_tied_head(const std::string& axis_name) const {
+    for (const axis& vocab : before.axes()) {
+      if (!before.has_logits(vocab.name)) { continue; }
+      bool embeds = false;
+      bool reads = false;
+      for (const parameter& p : before.parameters()) {
+        embeds |= p.uses(vocab.name, role::in) && p.uses(axis_name, role::out);
+        reads |= p.uses(vocab.name, role::out) && p.uses(axis_name, role::in);
+        reads |= p.what == kind::norm_gain && p.uses(axis_name, role::in);
+      }
+      if (embeds && !reads) { return true; }
+    }
+    return false;
   }
 
   static std::string positions_text(const std::vector<index>& positions) {
@@ -184,6 +211,10 @@ private:
     const axis_growth& g = a.growth;
     if (!g.refused.empty()) {
       refuse(errc::unsupported, a.name, {}, "rule " + by, g.refused);
+      return false;
+    }
+    if (!g.partner.empty() || g.from_next_layer || g.fresh_writers || g.fills.zero_keys || !g.old_of.empty()) {
+      refuse(errc::unsupported, a.name, {}, "rule " + by, "not yet");
       return false;
     }
     const auto size = static_cast<std::size_t>(a.new_size);
