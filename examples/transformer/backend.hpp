@@ -43,6 +43,7 @@ struct row_range {
 ///   gemm(...)                       see gemm.hpp
 ///   attention_forward(...), attention_backward(...)       see attention.hpp
 ///   scatter_add(rows, width, which, dx, table)    table[which[r]] += dx[r], in an order that is the same in every run
+///   sort_by_expert(block, ...)      see cpu_backend; a device that runs no experts may leave it out
 ///   Backend::gradient_tasks<T>      work that ends in parameter gradients, see cpu_backend
 template <class Backend, class T>
 concept backend_for = requires(Backend& b, typename Backend::template storage<T>& numbers,
@@ -147,6 +148,31 @@ struct cpu_backend {
     });
   }
 
+  /// Gives the tokens of a block to the experts that they chose: slots [first * K, (first + count) * K), by expert,
+  /// then by token.
+  ///
+  /// chosen    (M, K)
+  /// slots     (M, K), the slot of each choice; rows (M * K), the token of each slot
+  /// segments  (E), on the host: the slots of each expert
+  void sort_by_expert(row_range block, index per_token, index experts, const std::int32_t* chosen, std::int32_t* slots,
+                      std::int32_t* rows, row_range* segments) const {
+    const index first = block.first * per_token;
+    const index last = first + block.count * per_token;
+    for (index e = 0; e < experts; ++e) { segments[e] = {0, 0}; }
+    for (index i = first; i < last; ++i) { ++segments[chosen[i]].count; }
+    std::vector<index> next;
+    for (index e = 0, begin = first; e < experts; ++e) {
+      segments[e].first = begin;
+      next.push_back(begin);
+      begin += segments[e].count;
+    }
+    for (index i = first; i < last; ++i) {
+      const index slot = next[static_cast<std::size_t>(chosen[i])]++;
+      slots[i] = static_cast<std::int32_t>(slot);
+      rows[slot] = static_cast<std::int32_t>(i / per_token);
+    }
+  }
+
   /// Work that ends in parameter gradients: products over all rows, and the second halves of sums over rows.
   template <class T>
   class gradient_tasks {
@@ -155,10 +181,20 @@ struct cpu_backend {
 
     /// c += a^T b: a (rows, m), b (rows, n), c (m, n) without gaps; lda, ldb: distances of the rows of a and b.
     void add_product(index rows, index m, index n, const T* a, index lda, const T* b, index ldb, T* c) {
+      const row_range all{0, rows};
+      add_product(std::span(&all, 1), m, n, a, lda, b, ldb, c);
+    }
+    /// The same over some of the rows, range after range.
+    void add_product(std::span<const row_range> ranges, index m, index n, const T* a, index lda, const T* b, index ldb,
+                     T* c) {
+      index rows = 0;
+      for (const row_range& r : ranges) { rows += r.count; }
+      const std::size_t begin = ranges_.size();
+      ranges_.insert(ranges_.end(), ranges.begin(), ranges.end());
       for (index i = 0; i < m; i += tile) {
         for (index j = 0; j < n; j += tile) {
-          tiles_.push_back(
-              {rows, a + i, lda, std::min(tile, m - i), b + j, ldb, std::min(tile, n - j), c + i * n + j, n});
+          tiles_.push_back({rows, begin, ranges.size(), a + i, lda, std::min(tile, m - i), b + j, ldb,
+                            std::min(tile, n - j), c + i * n + j, n});
         }
       }
     }
@@ -176,12 +212,16 @@ struct cpu_backend {
       parallel_tasks(products + static_cast<index>(joins_.size()), [&](index i) {
         if (i < products) {
           const product_tile& t = tiles_[static_cast<std::size_t>(i)];
-          reference::gemm<T>(true, false, t.m, t.n, t.rows, 1, t.a, t.lda, t.b, t.ldb, 1, t.c, t.ldc);
+          for (const row_range& r : std::span(ranges_).subspan(t.range, t.ranges)) {
+            reference::gemm<T>(true, false, t.m, t.n, r.count, 1, t.a + r.first * t.lda, t.lda, t.b + r.first * t.ldb,
+                               t.ldb, 1, t.c, t.ldc);
+          }
         } else {
           const join& j = joins_[static_cast<std::size_t>(i - products)];
           j.kernel(msg::serial_team{}, j.block);
         }
       });
+      ranges_.clear();
       tiles_.clear();
       joins_.clear();
     }
@@ -189,7 +229,8 @@ struct cpu_backend {
   private:
     static constexpr index tile = 256;
     struct product_tile {
-      index rows;
+      index rows; // of all its ranges
+      std::size_t range, ranges;
       const T* a;
       index lda, m;
       const T* b;
@@ -201,6 +242,7 @@ struct cpu_backend {
       msg::column_join<T> kernel;
       index block;
     };
+    std::vector<row_range> ranges_;
     std::vector<product_tile> tiles_;
     std::vector<join> joins_;
   };

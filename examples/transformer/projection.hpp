@@ -113,16 +113,25 @@ void bias_sums(Backend& on, row_range block, index rows, const projection<T>& d,
   });
 }
 
-/// dW += x^T dy, db += the sums of bias_sums(); x (rows, in), dy (rows, out).
+/// dW += x^T dy over some rows, of a layer without biases.
 template <class T, class Tasks>
-void add_gradient(Tasks& tasks, index rows, const projection<T>& d, const T* x, const T* dy,
-                  msg::accumulate_t<T>* partial) {
+void add_gradient(Tasks& tasks, std::span<const row_range> rows, const projection<T>& d, const T* x, const T* dy) {
   for_each_matrix(d, [&](const auto& m, index column) {
     if (d.in_out) {
       tasks.add_product(rows, d.in, m.out, x, d.in, dy + column, d.out, m.weight);
     } else {
       tasks.add_product(rows, m.out, d.in, dy + column, d.out, x, d.in, m.weight);
     }
+  });
+}
+
+/// dW += x^T dy, db += the sums of bias_sums(); x (rows, in), dy (rows, out).
+template <class T, class Tasks>
+void add_gradient(Tasks& tasks, index rows, const projection<T>& d, const T* x, const T* dy,
+                  msg::accumulate_t<T>* partial) {
+  const row_range all{0, rows};
+  add_gradient(tasks, std::span(&all, 1), d, x, dy);
+  for_each_matrix(d, [&](const auto& m, index column) {
     if (m.bias != nullptr) { tasks.add_join(rows, m.out, partial + msg::chunk_count(rows) * column, m.bias); }
   });
 }

@@ -182,11 +182,29 @@ class Transformer(nn.Module):
             qkv = (self.linear(p + f"self_attn.{part}_proj", n, layer) for part in "qkv")
             x = x + g * self.linear(p + "self_attn.o_proj", self.attend(*qkv, lengths), layer)
             n = self.norm(p + "post_attention_layernorm", x, layer)
+            if self.weight(p + "block_sparse_moe.gate.weight") is not None:
+                x = x + g * self.mixture(p + "block_sparse_moe.", n, layer)
+                continue
             before = (self.linear(p + "mlp.gate_proj", n, layer), self.linear(p + "mlp.up_proj", n, layer))
             after = self.ffn(before, lambda gate, up: F.silu(gate) * up)
             x = x + g * self.linear(p + "mlp.down_proj", after, layer)
         head = self.weight("lm_head.weight")
         return self.logits(self.norm("model.norm", x), self.weight("model.embed_tokens.weight") if head is None else head)
+
+    def mixture(self, p, n, layer):
+        """Every expert on every token, and a softmax over the chosen ones."""
+        logits = self.linear(p + "gate", n, layer)
+        mask = self.mask("experts")
+        if mask is not None:
+            logits = torch.where(mask == 0, torch.full_like(logits, float("-inf")), logits + mask.log())
+        least = logits.topk(self.sizes["chosen"], -1).values[..., -1:]
+        gates = logits.masked_fill(logits < least, float("-inf")).softmax(-1)
+        total = 0
+        for e in range(gates.shape[-1]):
+            w1, w2, w3 = (self.weight(p + f"experts.*.w{i}.weight", layer)[e] for i in (1, 2, 3))
+            after = self.ffn((n @ w1.T, n @ w3.T), lambda gate, up: F.silu(gate) * up)
+            total = total + gates[..., e : e + 1] * (after @ w2.T)
+        return total
 
     def bert(self, tokens, types, lengths):
         e = "bert.embeddings."
