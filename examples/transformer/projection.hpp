@@ -79,7 +79,7 @@ void add_bias(Backend& on, row_range block, const projection<const T>& w, T* y) 
   for_each_matrix(w, [&](const auto& m, index column) {
     if (m.bias == nullptr) { return; }
     on.run(block, m.out,
-           msg::activation_forward<T, msg::identity>{y + column, m.bias, y + column, m.out, {}, 1, w.out});
+           msg::activation_forward<T, msg::no_activation>{y + column, m.bias, y + column, m.out, {}, 1, w.out});
   });
 }
 
@@ -94,7 +94,7 @@ void mask_pieces(Backend& on, row_range block, const projection<const T>& w, T* 
     const msg::mask_view mask = units(number++);
     for (index p = 0; p < w.pieces && mask; ++p) {
       T* const at = y + column + p * width;
-      on.run(block, width, msg::activation_forward<T, msg::identity>{at, nullptr, at, width, mask, repeat, w.out});
+      on.run(block, width, msg::activation_forward<T, msg::no_activation>{at, nullptr, at, width, mask, repeat, w.out});
     }
   });
 }

@@ -14,7 +14,7 @@ MSG_NAMESPACE_BEGIN
 // operations alone (arithmetic.hpp), so that loops vectorise and every element gets the same bits wherever it lies.
 
 /// x; with a bias, the plain bias addition.
-struct identity {
+struct no_activation {
   template <class A>
   [[nodiscard]] MSG_HOST_DEVICE static A value(A x) noexcept {
     return x;
