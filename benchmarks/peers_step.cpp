@@ -1,6 +1,7 @@
 // Our side of `run.sh peers`: full training steps (forward, backward, AdamW) of configuration B, timed one by one.
 // Protocol: prints "ready NAME", then for every number N read from stdin runs N steps and prints their milliseconds.
 
+#include "transformer/cpu_backend.hpp"
 #include "transformer/gemm_probe.hpp"
 #include "transformer/model.hpp"
 

@@ -1,7 +1,9 @@
 // Time of one training step's forward and backward, beside its matrix products alone: how close to the limit of the
-// GEMM back-end the reference Transformer comes. The configurations A, B and D are those of cpu-speed.md, section 5.
+// GEMM back-end the reference Transformer comes. The configurations A, B and D are those of cpu-speed.md, section 5; L
+// and E are a Llama and a BERT of B's sizes, the BERT with 15 % of its tokens predicted.
 //
-// usage: step_bench [--csv FILE] [--repetitions 10] [--threads 0] [--configurations ABD]      0 threads: all cores
+// usage: step_bench [--csv FILE] [--repetitions 10] [--threads 0] [--configurations ABDLE]      0 threads: all cores
+#include "transformer/cpu_backend.hpp"
 #include "transformer/gemm_probe.hpp"
 #include "transformer/model.hpp"
 
@@ -29,7 +31,7 @@ class products_alone {
 public:
   products_alone(const reference::config& c, index batch, index tokens)
       : c_(c), batch_(batch), tokens_(tokens), rows_(batch * tokens) {
-    const index widest = std::max({c.ffn, 3 * c.heads * c.head_dim, c.hidden, c.vocab});
+    const index widest = std::max({2 * c.ffn, 3 * c.heads * c.head_dim, c.hidden, c.vocab});
     x_.resize(static_cast<std::size_t>(rows_ * widest), 0.5F);
     y_.resize(static_cast<std::size_t>(rows_ * widest), 0.5F);
     dx_.resize(static_cast<std::size_t>(rows_ * widest));
@@ -42,11 +44,15 @@ public:
     for (index l = 0; l < c_.layers; ++l) {
       linear(c_.hidden, 3 * width);
       linear(width, c_.hidden);
-      linear(c_.hidden, c_.ffn);
+      linear(c_.hidden, reference::workspace<float, reference::cpu_backend>::before_width(c_));
       linear(c_.ffn, c_.hidden);
       attention();
     }
+    if (!reference::features_of(c_.arch).masked_language) { return linear(c_.hidden, c_.vocab); }
+    rows_ = rows_ * 3 / 20; // predicted
+    linear(c_.hidden, c_.hidden);
     linear(c_.hidden, c_.vocab);
+    rows_ = batch_ * tokens_;
   }
 
 private:
@@ -83,10 +89,15 @@ private:
 
 struct configuration {
   char letter;
+  reference::architecture arch;
   index layers, heads, hidden, tokens, batch, vocab;
 };
-constexpr configuration configurations[] = {
-    {'A', 6, 6, 384, 256, 8, 256}, {'B', 4, 4, 256, 128, 16, 256}, {'D', 8, 4, 256, 128, 16, 256}};
+using reference::architecture;
+constexpr configuration configurations[] = {{'A', architecture::gpt2, 6, 6, 384, 256, 8, 256},
+                                            {'B', architecture::gpt2, 4, 4, 256, 128, 16, 256},
+                                            {'D', architecture::gpt2, 8, 4, 256, 128, 16, 256},
+                                            {'L', architecture::llama, 4, 4, 256, 128, 16, 256},
+                                            {'E', architecture::bert, 4, 4, 256, 128, 16, 256}};
 
 struct timing {
   double forward, backward, products; // ms, least of all repetitions
@@ -94,13 +105,14 @@ struct timing {
 };
 
 timing measure(const configuration& k, int repetitions) {
-  const reference::config c{.vocab = k.vocab,
-                            .positions = k.tokens,
-                            .hidden = k.hidden,
-                            .ffn = 4 * k.hidden,
-                            .heads = k.heads,
-                            .head_dim = k.hidden / k.heads,
-                            .layers = k.layers};
+  reference::config c = reference::defaults_of(k.arch);
+  c.vocab = k.vocab;
+  c.positions = k.tokens;
+  c.hidden = k.hidden;
+  c.ffn = k.arch == architecture::llama ? 8 * k.hidden / 3 / 16 * 16 : 4 * k.hidden;
+  c.heads = k.heads;
+  c.head_dim = k.hidden / k.heads;
+  c.layers = k.layers;
   const index rows = k.batch * k.tokens;
   const auto parameters = reference::initial_parameters<float>(c, 1);
   auto gradients = parameters.like();
@@ -108,12 +120,15 @@ timing measure(const configuration& k, int repetitions) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     text[i] = static_cast<std::int32_t>(msg::random_bits({2, 3}, i) % static_cast<std::uint32_t>(k.vocab));
   }
+  std::vector<std::int32_t> targets = text;
+  const bool predicts_some = reference::features_of(c.arch).masked_language;
+  for (std::size_t i = 0; i < targets.size() && predicts_some; ++i) { targets[i] = i % 20 < 3 ? targets[i] : -1; }
   reference::transformer<float> model(c, k.batch, k.tokens);
   products_alone products(c, k.batch, k.tokens);
   std::vector<double> forward, backward, bare;
   for (int r = 0; r < repetitions; ++r) { // interleaved, so that a disturbance meets both
     const double start = milliseconds();
-    model.forward(parameters, {text, text});
+    model.forward(parameters, {text, targets});
     const double turn = milliseconds();
     model.backward(parameters, gradients);
     const double end = milliseconds();
@@ -124,7 +139,8 @@ timing measure(const configuration& k, int repetitions) {
   }
   const auto least = [](const std::vector<double>& times) { return *std::min_element(times.begin(), times.end()); };
   const double step = least(forward) + least(backward);
-  const double operations = reference::training_flops_per_token(c, k.tokens) * static_cast<double>(rows);
+  const double operations =
+      reference::training_flops_per_token(c, k.tokens, predicts_some ? 0.15 : 1) * static_cast<double>(rows);
   return {least(forward), least(backward), least(bare), static_cast<double>(rows) / step * 1e3,
           operations / step / 1e6};
 }
@@ -132,7 +148,8 @@ timing measure(const configuration& k, int repetitions) {
 void print(const configuration& k, const timing& t, std::FILE* csv) {
   const std::string name = std::string(1, k.letter) + " L" + std::to_string(k.layers) + " H" + std::to_string(k.heads) +
                            " C" + std::to_string(k.hidden) + " T" + std::to_string(k.tokens) + " B" +
-                           std::to_string(k.batch) + " V" + std::to_string(k.vocab);
+                           std::to_string(k.batch) + " V" + std::to_string(k.vocab) + " " +
+                           std::string(reference::name_of(k.arch));
   const double step = t.forward + t.backward;
   std::printf("%-32s %8.2f %8.2f %8.2f %9.2f %7.3f %10.0f %9.1f\n", name.c_str(), t.forward, t.backward, step,
               t.products, step / t.products, t.tokens_per_second, t.gflops);
@@ -153,7 +170,7 @@ int main(int argc, char** argv) {
   };
   const int repetitions = std::max(1, std::atoi(option("--repetitions", "10")));
   const int threads = reference::set_threads(std::atoi(option("--threads", "0")));
-  const std::string letters = option("--configurations", "ABD");
+  const std::string letters = option("--configurations", "ABDLE");
   const std::string csv_path = option("--csv", "");
   std::FILE* const csv = csv_path.empty() ? nullptr : std::fopen(csv_path.c_str(), "w");
   if (!csv_path.empty() && csv == nullptr) {

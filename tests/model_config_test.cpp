@@ -1,6 +1,7 @@
 #include "support/catch.hpp"
 #include "support/tiny_transformer.hpp"
 #include "transformer/config.hpp"
+#include "transformer/cpu_backend.hpp"
 #include "transformer/model.hpp"
 #include "transformer/tensors.hpp"
 
@@ -62,10 +63,17 @@ TEST_CASE("what does not fit is refused before anything is computed, all finding
     wrong.kv_heads = 4;
     wrong.head_dim = 3;
     CHECK(findings_of([&] { transformer<float>(wrong, 2, 7); }).size() == 2);
+    wrong = tiny::as(tiny::form::mixture, small);
+    wrong.chosen = 4;
+    CHECK(findings_of([&] { transformer<float>(wrong, 2, 7); }).size() == 1);
     wrong = small;
     wrong.kv_heads = 1;
     wrong.tied = false;
-    CHECK(findings_of([&] { transformer<float>(wrong, 2, 7); }).size() == 2);
+    wrong.experts = 2;
+    CHECK(findings_of([&] { transformer<float>(wrong, 2, 7); }).size() == 3);
+    wrong = tiny::as(tiny::form::bert, small);
+    wrong.parallel = true;
+    CHECK(findings_of([&] { transformer<float>(wrong, 2, 7); }).size() == 1);
     const std::vector<std::int32_t> one(1, 0);
     CHECK(findings_of([&] {
             model.forward(parameters, {.tokens = text, .types = text, .next_sentence = one});
@@ -175,8 +183,9 @@ TEST_CASE("FLOPs count every weight that meets a token", "[config]") {
     for (const msg::schema schema = reference::schema_of(c); const msg::parameter& p : schema.parameters()) {
       const bool embedding = p.name.find("wpe") != std::string::npos || p.name.find("embed") != std::string::npos;
       const bool head = p.name.find("pooler") != std::string::npos || p.name.find("seq_rel") != std::string::npos;
+      const double active = p.name.find("experts") == std::string::npos ? 1 : 2.0 / 3; // two of three are chosen
       if (p.what == msg::kind::weight && !embedding && p.name != "lm_head.weight" && p.name != "wte.weight") {
-        weights += static_cast<double>(p.size()) / (head ? 7 : 1);
+        weights += active * static_cast<double>(p.size()) / (head ? 7 : 1);
       }
     }
     weights += static_cast<double>(c.vocab * c.hidden);

@@ -2,6 +2,7 @@
 // Growth is done here by plain loops; that the library's plans do the same is tested elsewhere.
 #include "support/catch.hpp"
 #include "support/tiny_transformer.hpp"
+#include "transformer/cpu_backend.hpp"
 #include "transformer/gemm_probe.hpp"
 #include "transformer/model.hpp"
 
@@ -101,6 +102,7 @@ config grow(config c, const std::string& axes, index hidden, index ffn, index he
   if (has("layers")) { c.layers = layers; }
   if (has("vocab")) { c.vocab += more; }
   if (has("positions")) { c.positions += more; }
+  if (has("experts")) { c.experts = 5; }
   return c;
 }
 
@@ -110,7 +112,7 @@ const config tiny_odd{.vocab = 13, .positions = 12, .hidden = 9, .ffn = 14, .hea
 
 TEST_CASE("in double, growing any dimension keeps the function and the old gradients to 1e-12", "[model][growth]") {
   const form f = GENERATE(from_range(tiny::forms));
-  const std::string axes = GENERATE("hidden", "ffn", "heads", "layers", "vocab", "positions", "all");
+  const std::string axes = GENERATE("hidden", "ffn", "heads", "layers", "vocab", "positions", "experts", "all");
   const auto seed = static_cast<std::uint64_t>(GENERATE(31, 32));
   CAPTURE(tiny::name_of(f), axes, seed);
   const difference d =
@@ -123,8 +125,8 @@ TEST_CASE("in double, growing any dimension keeps the function and the old gradi
 
 TEST_CASE("in float, growing any dimension keeps every bit where the probe promises bits", "[model][growth][bits]") {
   const form f = GENERATE(from_range(tiny::forms));
-  const std::string axes =
-      GENERATE("hidden", "ffn", "heads", "layers", "vocab", "positions", "hidden ffn", "heads layers", "all");
+  const std::string axes = GENERATE("hidden", "ffn", "heads", "layers", "vocab", "positions", "experts", "hidden ffn",
+                                    "heads layers", "all");
   // tiny odd sizes; across the limit of a GEMM chunk; sizes of the default job
   const int scale = GENERATE(0, 1, 2);
   const config froms[] = {

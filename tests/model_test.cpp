@@ -1,12 +1,15 @@
 #include "support/catch.hpp"
 #include "support/oracle_gpt.hpp"
 #include "support/tiny_transformer.hpp"
+#include "transformer/cpu_backend.hpp"
 #include "transformer/model.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
+#include <string>
 #include <vector>
 
 namespace {
@@ -255,9 +258,15 @@ TEST_CASE("a prediction depends on no later token, but in BERT", "[model]") {
   const std::vector<double> before(model.logits().begin(), model.logits().end());
   inputs[4] = (inputs[4] + 1) % 11;
   model.forward(parameters, {inputs});
-  const auto changed = static_cast<std::ptrdiff_t>(4 * c.vocab);
-  CHECK(std::equal(before.begin(), before.begin() + changed, model.logits().begin()) == (f != form::bert));
-  CHECK_FALSE(std::equal(before.begin() + changed, before.end(), model.logits().begin() + changed));
+  double earlier = 0;
+  double later = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    double& largest = i < static_cast<std::size_t>(4 * c.vocab) ? earlier : later;
+    largest = std::max(largest, std::fabs(model.logits()[i] - before[i]));
+  }
+  // rounding alone: a token that chooses another expert changes how many rows Eigen multiplies together
+  CHECK((earlier <= 1e-12) == (f != form::bert));
+  CHECK(later > 1e-6);
 }
 
 TEST_CASE("rotary positions know distances alone, and directions", "[model][rotary]") {
@@ -285,51 +294,78 @@ TEST_CASE("rotary positions know distances alone, and directions", "[model][rota
   CHECK(std::fabs(score(2, 5) - score(5, 2)) > 1e-3);
 }
 
-TEST_CASE("NaN in what writes silenced units, heads and layers does not reach loss and logits", "[model]") {
-  const config grown{.vocab = 11, .positions = 8, .hidden = 7, .ffn = 13, .heads = 3, .head_dim = 5, .layers = 3};
-  const auto old = tiny::random_parameters<double>(before_growth, 13);
-  const tiny::growth_masks masks(before_growth, grown, 0.0F);
-  auto parameters = tiny::grown(before_growth, grown, old, 3);
-  const tiny::batch data(grown, batch, tokens);
-  const auto finite = run<double>(grown, data, parameters, masks.view());
-  const double nan = std::numeric_limits<double>::quiet_NaN();
-  // everything that writes a fresh FFN unit, everything of a fresh head but what reads it, everything of a fresh layer
-  auto& fc = parameters["h.*.mlp.c_fc.weight"];
-  for (msg::index i = 0; i < fc.size(); ++i) {
-    if (i % grown.ffn >= before_growth.ffn) { fc.data[static_cast<std::size_t>(i)] = nan; }
+namespace {
+
+/// NaN in every element of the grown model that a predicate picks: of parameters and positions of a dimension that no
+/// old unit went to. Loss and logits must be those of finite values there.
+void check_nothing_leaks(form f, const config& smaller,
+                         const std::function<bool(const msg::parameter&, msg::role)>& takes) {
+  const config from = tiny::as(f, smaller);
+  const config to = tiny::as(f, small);
+  const tiny::batch data(from, batch, tokens);
+  const tiny::growth_masks masks(from, to, 0.0F);
+  auto parameters = tiny::grown(from, to, tiny::random_parameters<double>(from, 13), 3);
+  transformer<double> model(to, batch, tokens);
+  const double finite = model.forward(parameters, data.input(), masks.view());
+  const std::vector<double> logits(model.logits().begin(), model.logits().end());
+  const msg::schema before = reference::schema_of(from);
+  const msg::schema after = reference::schema_of(to);
+  msg::index poisoned = 0;
+  for (std::size_t p = 0; p < after.parameters().size(); ++p) {
+    const msg::parameter& grown = after.parameters()[p];
+    msg::index inner = grown.size();
+    for (std::size_t d = 0; d < grown.dims.size(); ++d) {
+      const auto extent = static_cast<std::size_t>(grown.dims[d].size());
+      inner /= grown.dims[d].size();
+      std::vector<bool> fresh(extent, true);
+      for (const msg::index old : tiny::new_positions(before.parameters()[p].dims[d], grown.dims[d], {})) {
+        fresh[static_cast<std::size_t>(old)] = false;
+      }
+      if (!takes(grown, grown.dims[d].what)) { continue; }
+      auto& values = parameters.tensors[p].data;
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if (!fresh[i / static_cast<std::size_t>(inner) % extent]) { continue; }
+        values[i] = std::numeric_limits<double>::quiet_NaN();
+        ++poisoned;
+      }
+    }
   }
-  auto& qkv = parameters["h.*.attn.c_attn.bias"];
-  for (msg::index i = 0; i < qkv.size(); ++i) {
-    const msg::index head = i % (grown.heads * grown.head_dim) / grown.head_dim;
-    if (head >= before_growth.heads) { qkv.data[static_cast<std::size_t>(i)] = nan; }
-  }
-  for (auto& t : parameters) {
-    if (t.name.find('*') == std::string::npos) { continue; }
-    std::fill(t.data.begin() + before_growth.layers * t.size() / grown.layers, t.data.end(), nan);
-  }
-  transformer<double> model(grown, batch, tokens);
-  const double loss = model.forward(parameters, data.input(), masks.view());
-  CHECK(loss == finite.loss);
-  CHECK(std::equal(finite.logits.begin(), finite.logits.end(), model.logits().begin()));
+  REQUIRE(poisoned > 0);
+  CHECK(model.forward(parameters, data.input(), masks.view()) == finite);
+  CHECK(std::equal(logits.begin(), logits.end(), model.logits().begin()));
+}
+
+} // namespace
+
+TEST_CASE("NaN in what writes silenced units, heads and experts, and in skipped layers, does not reach loss and logits",
+          "[model]") {
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  config from = small;
+  from.ffn = before_growth.ffn;
+  from.heads = before_growth.heads;
+  from.layers = before_growth.layers;
+  from.experts = 2;
+  check_nothing_leaks(f, from, [](const msg::parameter&, msg::role what) { return what != msg::role::in; });
 }
 
 TEST_CASE("NaN in what only writes silenced hidden units does not reach loss and logits", "[model]") {
-  config grown = before_growth;
-  grown.hidden = 10;
-  const auto old = tiny::random_parameters<double>(before_growth, 14);
-  const tiny::growth_masks masks(before_growth, grown, 0.0F);
-  auto parameters = tiny::grown(before_growth, grown, old, 3);
-  const tiny::batch data(grown, batch, tokens);
-  const auto finite = run<double>(grown, data, parameters, masks.view());
-  const double nan = std::numeric_limits<double>::quiet_NaN();
-  for (const char* name : {"wpe.weight", "h.*.ln_1.weight", "h.*.ln_2.bias", "h.*.mlp.c_proj.weight", "ln_f.bias"}) {
-    auto& t = parameters[name];
-    for (msg::index i = 0; i < t.size(); ++i) {
-      if (i % grown.hidden >= before_growth.hidden) { t.data[static_cast<std::size_t>(i)] = nan; }
-    }
-  }
-  transformer<double> model(grown, batch, tokens);
-  const double loss = model.forward(parameters, data.input(), masks.view());
-  CHECK(loss == finite.loss);
-  CHECK(std::equal(finite.logits.begin(), finite.logits.end(), model.logits().begin()));
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  config from = small;
+  from.hidden = before_growth.hidden;
+  const config to = tiny::as(f, small);
+  const std::string words = std::string(reference::names_of(to).words) + ".weight";
+  const std::string last = reference::names_of(to).final_norm; // its gain and bias are read and written at once
+  check_nothing_leaks(f, from, [&](const msg::parameter& p, msg::role what) {
+    return p.name.starts_with(last) || (what == msg::role::out && !(to.tied && p.name == words));
+  });
+}
+
+TEST_CASE("NaN in what belongs to hidden tokens does not reach loss and logits", "[model]") {
+  const form f = GENERATE(from_range(tiny::forms));
+  CAPTURE(tiny::name_of(f));
+  config from = small;
+  from.vocab = 8;
+  check_nothing_leaks(f, from, [](const msg::parameter&, msg::role) { return true; });
 }

@@ -152,8 +152,20 @@ TEST_CASE("what a rule answers must satisfy the law, whoever wrote it", "[plan][
         }) == start + "newborn units under a mask, found position 7 (rule changed)");
   CHECK(verdict([](axis_growth& g) { g.contract.gain_factor = 0; }) ==
         start + "a positive gain factor, found 0.000000 (rule changed)");
-  CHECK(verdict([](axis_growth& g) { g.source[7] = msg::mean_unit; }) ==
-        "msg: unsupported: axis 'ffn', expected an old unit or fresh_unit, found mean_unit (rule changed)");
+  CHECK(verdict([](axis_growth& g) { g.contract.key_factor = -1; }) ==
+        start + "a positive key factor, found -1.000000 (rule changed)");
+  CHECK(verdict([](axis_growth& g) { g.partner.assign(7, fresh_unit); }) ==
+        start + "8 partners, found 7 (rule changed)");
+  CHECK(verdict([](axis_growth& g) {
+          g.partner.assign(8, fresh_unit);
+          g.partner[6] = 7; // 6 and 7 are fresh, and 7 doesn't answer
+        }) == start + "partners that are two copies of one unit, found position 6 (rule changed)");
+  CHECK(verdict([](axis_growth& g) { g.old_of = {0, 1, 2, 3, 4, 5, 5, fresh_unit}; }) ==
+        start + "old units in order, found 8 positions: 0 1 2 3 4 5 5 -1 (rule changed)");
+  CHECK(message_of([&] {
+          msg::plan{model(), {layers.grow_to(3)}, changed([](axis_growth& g) { g.source[2] = msg::mean_unit; })};
+        }) == "msg: unsupported: axis 'layers', expected an old unit or fresh_unit for slices (role 'each'), found "
+              "mean_unit (rule changed)");
   CHECK(verdict([](axis_growth& g) { g.refused = "not today"; }) ==
         "msg: unsupported: axis 'ffn', found rule changed (not today)");
 }

@@ -176,7 +176,7 @@ TEST_CASE("bad input is one line on stderr and exit code 2, and nothing is writt
                                {{"--schedule", "nowhere.json"}, "nowhere.json"},
                                {{"--data", "nowhere"}, "nowhere"},
                                {{"--hidden", "17"}, "--hidden expected 16, found 17"},
-                               {{"--device", "cuda"}, "--device expected cpu"},
+                               {{"--device", "tpu"}, "--device expected cpu or cuda, found tpu"},
                                {{"--arch", "mamba"}, "--arch expected gpt2 or llama, found mamba"},
                                {{"--resume", "nowhere"}, "nowhere: expected a run directory"}};
   for (const wrong& w : all) {
@@ -188,6 +188,18 @@ TEST_CASE("bad input is one line on stderr and exit code 2, and nothing is writt
     CHECK(refused.error.find(w.says) != std::string::npos);
     CHECK_FALSE(fs::exists(place / "run"));
   }
+}
+
+TEST_CASE("a GPU that cannot be used is one line on stderr that says why, and exit code 2", "[trainer][cuda]") {
+  const workplace place;
+  const outcome result = place.train_new("run", {"--device", "cuda", "--plan-only"});
+  if (result.code == 0) { return; } // there is one
+  CHECK(result.code == 2);
+  CHECK(result.out.empty());
+  CHECK(one_line(result.error));
+  const bool built = result.error.find("--device cuda: no GPU can be used: ") != std::string::npos;
+  CHECK((built || result.error.find("--device cuda: this program was built without CUDA") != std::string::npos));
+  CHECK_FALSE(fs::exists(place / "run"));
 }
 
 TEST_CASE("a second run is not written over the first", "[trainer]") {

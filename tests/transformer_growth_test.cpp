@@ -6,6 +6,8 @@
 
 #include "transformer/gemm_probe.hpp"
 
+#include <msg/rules/expert_copies.hpp>
+
 #include <cmath>
 #include <limits>
 #include <string>
@@ -50,8 +52,9 @@ std::vector<growth_case> append_cases() {
           {"positions doubled", {{"positions", 8}}, msg::placement::append(), wild()},
           {"layers stacked", {{"layers", 8}}, msg::placement::append(), wild()},
           {"layers fresh", {{"layers", 6}}, msg::placement::append(), wild(msg::mask::start::fresh)},
+          {"experts doubled", {{"experts", 8}}, msg::placement::append(), wild(msg::mask::start::fresh)},
           {"all at once",
-           {{"hidden", 7}, {"ffn", 9}, {"heads", 8}, {"layers", 6}, {"vocab", 7}, {"positions", 8}},
+           {{"hidden", 7}, {"ffn", 9}, {"heads", 8}, {"layers", 6}, {"vocab", 7}, {"positions", 8}, {"experts", 6}},
            msg::placement::append(),
            wild()}};
 }
@@ -305,6 +308,30 @@ TEMPLATE_TEST_CASE("a growth copies the moments of old entries and starts fresh 
       if (from >= 0) { wrong += state.values.tensors[p].data[e] == old.values.tensors[p].data[o] ? 0 : 1; }
     });
     CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("copies of experts behind gates that sum to 1 keep the function, of a dense model too",
+          "[growth][transformer][experts]") {
+  const index before = GENERATE(1, 2);
+  const index after = GENERATE(2, 4, 8);
+  CAPTURE(before, after);
+  config sizes = as(form::mixture, small);
+  sizes.experts = before;
+  sizes.chosen = before;
+  const tiny::batch data = batch_of(sizes);
+  reference::model_state<double> state = support::trained<double>(sizes, data);
+  const support::result<double> was = run(state, data, born);
+  const msg::schema schema = reference::schema_of(sizes);
+  const msg::plan plan{schema, {schema.axis_at("experts").grow_to(after)}, msg::expert_copies{}, {.seed = 3}};
+  reference::grow(state, plan, born, msg::linear_ramp{10});
+  if (before == 1) { state.sizes.chosen = 2; } // whichever are chosen: all are equal
+  CHECK(state.sizes.chosen == (before == 1 ? 2 : after));
+  const support::result<double> is = run(state, data, born);
+  CHECK(std::abs(is.loss - was.loss) <= rounding<double>);
+  if (before == 2 && after > 2) { // negative control: copies that are not chosen together
+    state.sizes.chosen = 2;
+    CHECK(std::abs(run(state, data, born).loss - was.loss) > 1e-4);
   }
 }
 

@@ -1,6 +1,7 @@
 // Multi-head attention, causal or not, with grouped queries and padding, on query-key-value rows.
 #pragma once
 
+#include "transformer/attention_shape.hpp"
 #include "transformer/gemm.hpp"
 #include "transformer/ops.hpp"
 #include "transformer/parallel.hpp"
@@ -17,26 +18,6 @@
 #include <limits>
 
 namespace reference {
-
-struct attention_shape {
-  index batch;    // B
-  index tokens;   // T
-  index heads;    // H
-  index kv_heads; // K, a divisor of H: query head h reads the keys and values of head h / (H / K)
-  index head_dim; // D
-  bool causal = true;
-  const std::int32_t* lengths = nullptr; // (B): tokens of each sequence, the rest is padding; null: T
-
-  [[nodiscard]] index width() const noexcept { return heads * head_dim; }
-  [[nodiscard]] index group() const noexcept { return heads / kv_heads; }
-  /// Columns of queries, keys and values together.
-  [[nodiscard]] index row_width() const noexcept { return (heads + 2 * kv_heads) * head_dim; }
-  [[nodiscard]] index length(index sequence) const noexcept { return lengths == nullptr ? tokens : lengths[sequence]; }
-  /// Keys that a block of queries [first, first + rows) may see, of `length`.
-  [[nodiscard]] index keys(index first, index rows, index length) const noexcept {
-    return causal ? first + rows : length;
-  }
-};
 
 namespace detail {
 
@@ -113,7 +94,7 @@ void attention_forward(const attention_shape& s, const T* qkv, const msg::mask_v
       for (index r = 0; r < rows; ++r) {
         T* const row = scores + r * keys;
         const index worked = detail::close_row(row, s.causal ? first + r + 1 : keys, keys);
-        const T shift = scale * row_maximum(row, worked);
+        const T shift = scale * row_maximum(msg::serial_team{}, row, worked);
         const T sum = msg::serial_team{}.sum(worked, [=](index j) {
           row[j] = msg::detail::exp_approx(msg::detail::fused(row[j], scale, -shift));
           return row[j];

@@ -60,23 +60,23 @@ inline run_outcome train_without_growth(const run_setup& grown, const trainer& r
   input.reading = reading_of(data);
   input.run = records_of(setup.directory);
   if (compared) { input.other = records_of(setup.directory / compare_folder); }
-  input.settings = {{"data", o.data},
-                    {"tokens", fmt::format("{}, vocabulary {}", data.words.name, setup.start.vocab)},
-                    {"objective", data.pairs()    ? "hidden tokens, and whether the second segment follows the first"
-                                  : data.masked() ? "hidden tokens"
-                                                  : "next token"},
-                    {"schedule", !setup.grows ? "none"
-                                 : !o.schedule.empty()
-                                     ? o.schedule
-                                     : detail::schedule_path("", o.arch).filename().string() + " (default)"},
-                    {"sizes", sizes_text(setup.start) + (setup.grows ? " → " + sizes_text(setup.end) : "")},
-                    {"head width", std::to_string(setup.end.head_dim)},
-                    {"sequence, batch, accumulation", fmt::format("{}, {}, {}", o.seq, o.batch, o.accumulate)},
-                    {"peak learning rate", fmt::format("{}", setup.timeline.lr.peak)},
-                    {"weight decay, clipping", fmt::format("{}, {}", o.weight_decay, o.clip)},
-                    {"seed", std::to_string(o.seed)},
-                    {"machine", fmt::format("{} threads, {}, {}", setup.threads, setup.isa, gemm_backend_name())},
-                    {"run", setup.directory.string()}};
+  input.settings = {
+      {"data", o.data},
+      {"tokens", fmt::format("{}, vocabulary {}", data.words.name, setup.start.vocab)},
+      {"objective", data.pairs()    ? "hidden tokens, and whether the second segment follows the first"
+                    : data.masked() ? "hidden tokens"
+                                    : "next token"},
+      {"schedule", !setup.grows          ? "none"
+                   : !o.schedule.empty() ? o.schedule
+                                         : detail::schedule_path("", o.arch).filename().string() + " (default)"},
+      {"sizes", sizes_text(setup.start) + (setup.grows ? " → " + sizes_text(setup.end) : "")},
+      {"head width", std::to_string(setup.end.head_dim)},
+      {"sequence, batch, accumulation", fmt::format("{}, {}, {}", o.seq, o.batch, o.accumulate)},
+      {"peak learning rate", fmt::format("{}", setup.timeline.lr.peak)},
+      {"weight decay, clipping", fmt::format("{}, {}", o.weight_decay, o.clip)},
+      {"seed", std::to_string(o.seed)},
+      {"machine", fmt::format("{} threads, {}, {}", setup.threads, setup.isa, gemm_name_of(o.device, o.precision))},
+      {"run", setup.directory.string()}};
   return input;
 }
 

@@ -38,16 +38,19 @@ inline constexpr std::array<std::string_view, 3> architecture_names{"gpt2", "ber
 /// A Transformer's sizes and constants.
 struct config {
   architecture arch = architecture::gpt2;
-  index vocab = 256;   // V
-  index positions = 0; // longest sequence
-  index hidden = 0;    // C
-  index ffn = 0;       // F
-  index heads = 0;     // H
-  index kv_heads = 0;  // K, heads of keys and values, a divisor of H (Llama); 0: as many as heads
-  index head_dim = 0;  // D; H * D is independent of C
-  index layers = 0;    // L
-  index types = 2;     // token types (BERT)
-  bool tied = true;    // the head reads the token embedding; false: it has a matrix of its own (Llama)
+  index vocab = 256;     // V
+  index positions = 0;   // longest sequence
+  index hidden = 0;      // C
+  index ffn = 0;         // F
+  index heads = 0;       // H
+  index kv_heads = 0;    // K, heads of keys and values, a divisor of H (Llama); 0: as many as heads
+  index head_dim = 0;    // D; H * D is independent of C
+  index layers = 0;      // L
+  index experts = 0;     // E, FFNs of a layer that a router chooses from (Llama, as Mixtral); 0: one FFN, no router
+  index chosen = 2;      // experts for each token; their gates sum to 1
+  index types = 2;       // token types (BERT)
+  bool parallel = false; // pre-norm: attention and FFN both read the stream as it enters the layer (GPT-J, NeoX, PaLM)
+  bool tied = true;      // the head reads the token embedding; false: it has a matrix of its own (Llama)
   double norm_eps = 1e-5;
   double rope_theta = 10000; // base of the rotary frequencies (Llama)
 
@@ -105,6 +108,7 @@ struct features {
                          .kv_heads = kv_heads_of(c),
                          .head_dim = c.head_dim,
                          .layers = c.layers,
+                         .experts = c.experts,
                          .tied = c.tied});
     case architecture::gpt2: break;
   }
@@ -138,6 +142,13 @@ inline void check(const config& c) {
                           .expected = "a divisor of heads, " + std::to_string(c.heads),
                           .found = std::to_string(kv_heads)});
     }
+    if (c.experts < 0 || (c.experts > 0 && (c.chosen < 1 || c.chosen > c.experts))) {
+      findings.push_back(
+          {.code = msg::errc::bad_size,
+           .axis = "experts",
+           .expected = "at least the " + std::to_string(c.chosen) + " that are chosen, and those at least 1",
+           .found = std::to_string(c.experts)});
+    }
     if (c.head_dim % 2 != 0) {
       findings.push_back({.code = msg::errc::bad_size,
                           .axis = "head_dim",
@@ -151,9 +162,19 @@ inline void check(const config& c) {
                           .expected = name + " to have as many as heads, " + std::to_string(c.heads),
                           .found = std::to_string(kv_heads)});
     }
+    if (c.experts != 0) {
+      findings.push_back({.code = msg::errc::unsupported,
+                          .axis = "experts",
+                          .expected = name + " with one FFN a layer, experts 0",
+                          .found = std::to_string(c.experts)});
+    }
     if (!c.tied) {
       findings.push_back({.code = msg::errc::unsupported, .expected = name + " with a tied head", .found = "untied"});
     }
+  }
+  if (c.parallel && features_of(c.arch).position == msg::norm_position::post) {
+    findings.push_back(
+        {.code = msg::errc::unsupported, .expected = name + " with its FFN behind attention", .found = "parallel"});
   }
   if (!findings.empty()) { throw msg::error(std::move(findings)); }
 }
@@ -186,7 +207,9 @@ template <class T>
   const auto layers = static_cast<double>(c.layers);
   const auto length = static_cast<double>(tokens);
   const double ffn = (f.act == activation::swiglu ? 3 : 2) * static_cast<double>(c.ffn);
-  double weights = layers * hidden * (2 * width + 2 * kv_width + ffn);
+  const auto experts = static_cast<double>(c.experts);
+  const double ffns = c.experts == 0 ? ffn : static_cast<double>(c.chosen) * ffn + experts; // and the router
+  double weights = layers * hidden * (2 * width + 2 * kv_width + ffns);
   const double decoder = static_cast<double>(c.vocab) * hidden;
   if (f.masked_language) {
     weights += predicted * (decoder + hidden * hidden) + hidden * (hidden + 2) / length; // one pooled token a sequence

@@ -14,6 +14,7 @@
 #include <msg/schedule.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -27,9 +28,9 @@ namespace reference {
 
 /// The axes a model can grow on, where its architecture has them, and where its config keeps their sizes.
 inline constexpr std::pair<std::string_view, index config::*> config_axes[] = {
-    {"hidden", &config::hidden},      {"ffn", &config::ffn},           {"heads", &config::heads},
-    {"layers", &config::layers},      {"kv_heads", &config::kv_heads}, {"vocab", &config::vocab},
-    {"positions", &config::positions}};
+    {"hidden", &config::hidden},       {"ffn", &config::ffn},           {"heads", &config::heads},
+    {"layers", &config::layers},       {"kv_heads", &config::kv_heads}, {"vocab", &config::vocab},
+    {"positions", &config::positions}, {"experts", &config::experts}};
 
 /// Those that a schedule gives a size at the start.
 inline constexpr auto grown_axes = std::span(config_axes).first<4>();
@@ -119,7 +120,13 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
 [[nodiscard]] inline config sizes_after(const config& before, const msg::plan& plan) {
   msg::named_sizes sizes;
   for (const msg::axis& a : plan.after().axes()) { sizes.emplace_back(a.name, a.size); }
-  return resized(before, sizes);
+  config after = resized(before, sizes);
+  for (const msg::axis_plan& a : plan.axes()) { // copies of experts are chosen together
+    if (a.name == "experts") {
+      after.chosen = std::lround(static_cast<double>(before.chosen) * a.growth.contract.chosen_factor);
+    }
+  }
+  return after;
 }
 
 /// Grows values and moments, tensor by tensor (never more than one old tensor beside the new ones), and notes the

@@ -33,11 +33,12 @@ public:
             .layers = layers_.empty() ? nullptr : layers_.data(),
             .kv_heads = unit(3),
             .vocab = unit(4),
+            .experts = unit(5),
             .released = released_};
   }
 
 private:
-  static constexpr std::array<std::string_view, 5> axes{"hidden", "ffn", "heads", "kv_heads", "vocab"};
+  static constexpr std::array<std::string_view, 6> axes{"hidden", "ffn", "heads", "kv_heads", "vocab", "experts"};
 
   [[nodiscard]] static std::optional<msg::axis_mask> of(const msg::growth_state& growth, std::string_view axis,
                                                         index step) {

@@ -3,6 +3,7 @@
 
 #include "transformer/backend.hpp"
 #include "transformer/config.hpp"
+#include "transformer/experts.hpp"
 #include "transformer/ops.hpp"
 #include "transformer/parameters.hpp"
 #include "transformer/projection.hpp"
@@ -35,6 +36,7 @@ namespace reference {
 ///                the whole layer with its norms: g B(x) + (1 - g) x. A layer at exactly 0 is skipped.
 /// kv_heads  (K)  nothing has to be silenced, as only fresh heads read fresh keys and values: for `released` alone
 /// vocab     (V)  log c is added to the logits of fresh tokens; at 0 they are out of the softmax exactly
+/// experts   (E)  log c is added to the router's logits of fresh experts; at 0 they are not chosen
 /// released  heads' masks on queries, keys and values, and the FFN's before the activation, as in the paper's code; the
 ///           same function at mask values 0 and 1
 ///
@@ -49,6 +51,7 @@ struct masks {
   const float* layers = nullptr;
   msg::mask_view kv_heads{};
   msg::mask_view vocab{};
+  msg::mask_view experts{};
   bool released = false;
 };
 
@@ -86,6 +89,9 @@ public:
   /// silence     what the views point at must live until the backward
   /// Throws msg::error{shape_mismatch, unknown_parameter, bad_argument} before computing anything.
   double forward(const parameter_set& parameters, const model_input& input, const masks& silence = {});
+  /// The same, but does not wait for the loss: adds factor * loss to *total, in the backend's memory.
+  void forward_into(double factor, double* total, const parameter_set& parameters, const model_input& input,
+                    const masks& silence = {});
 
   /// Gradient of scale * the last forward's loss, added to `gradients`; needs that forward to have had targets, and
   /// turns its logits into their gradient. Gradients of silenced units and skipped layers get exactly nothing.
@@ -109,6 +115,7 @@ private:
   using gradient_pointers = model_pointers<T>;
   using tasks = typename Backend::template gradient_tasks<T>;
   using norm_state = norm_activations<T, Backend>;
+  using layer_state = layer_activations<T, Backend>;
 
   static const config& checked(const config& sizes, index batch, index tokens);
   void check_batch(const model_input& input, const masks& silence) const;
@@ -130,7 +137,7 @@ private:
   [[nodiscard]] const float* gate_pointer(index layer) const noexcept {
     return gates_ == nullptr ? nullptr : gates_ + layer;
   }
-  [[nodiscard]] auto& layer(index l) noexcept { return work_.layers[static_cast<std::size_t>(l)]; }
+  [[nodiscard]] layer_state& layer(index l) noexcept { return work_.layers[static_cast<std::size_t>(l)]; }
   static const auto& layer_of(const auto& p, index l) noexcept { return p.layers[static_cast<std::size_t>(l)]; }
   /// The stream that enters layer l: what the last layer before it that was not skipped left.
   [[nodiscard]] const T* stream(index l) noexcept {
@@ -138,6 +145,8 @@ private:
     if (l == 0) { return (pre_norm() ? work_.embedded : work_.embedding_norm.out).data(); }
     return (pre_norm() ? layer(l - 1).sum_2 : layer(l - 1).norm_2.out).data();
   }
+  /// What a pre-norm layer's second norm reads.
+  [[nodiscard]] const T* before_ffn(index l) noexcept { return config_.parallel ? stream(l) : layer(l).sum_1.data(); }
   /// What the sub-layers read.
   [[nodiscard]] const T* attention_input(index l) noexcept {
     return pre_norm() ? layer(l).norm_1.out.data() : stream(l);
@@ -151,13 +160,13 @@ private:
   void embed(const pointers& p, row_range block);
   void into_attention(const pointers& p, index l, row_range block);
   void out_of_attention(const pointers& p, index l, row_range block);
-  void through_ffn(const pointers& p, index l, row_range block);
+  void run_ffn(row_range rows, const ffn_pointers<const T>& w, layer_state& x, const T* in, T* out);
   void into_logits(const pointers& p, const T* x, row_range block);
   void predict_hidden_tokens(const pointers& p);
   void predict_next_sentence(const pointers& p);
   void mask_heads(row_range block, const projection<const T>& w, T* qkv);
   void turn(row_range block, T* qkv, int direction);
-  [[nodiscard]] double mean_loss();
+  void run_forward(const parameter_set& parameters, const model_input& input, const masks& silence);
   // model_backward.hpp
   void norm_back(row_range block, index rows, const T* x, const norm_pointers<const T>& w, const norm_state& n,
                  const T* dy, T* dx, bool accumulate, std::size_t sums);
@@ -165,13 +174,21 @@ private:
   void logits_back(const pointers& p, const gradient_pointers& d, const T* x, T* dx, T scale, row_range block);
   void hidden_tokens_back(const pointers& p, const gradient_pointers& d, T scale);
   void next_sentence_back(const pointers& p, const gradient_pointers& d, T scale);
-  void ffn_back(const pointers& p, const gradient_pointers& d, index l, row_range block, const T* dout, T* din,
-                bool accumulate);
+  void ffn_back(row_range rows, const ffn_pointers<const T>& w, const ffn_pointers<T>& d, layer_state& x, const T* dout,
+                T* din, bool accumulate);
   void layer_back(const pointers& p, const gradient_pointers& d, index l);
   void embedding_back(const pointers& p, const gradient_pointers& d);
   [[nodiscard]] auto* sums(std::size_t i) noexcept { return work_.partial[i].data(); }
   /// Gradient of what comes before the FFN's activation.
   [[nodiscard]] T* dbefore() noexcept { return (work_.dbefore.size() == 0 ? work_.dafter : work_.dbefore).data(); }
+
+  // model_experts.hpp
+  void run_experts(const pointers& p, index l, row_range block);
+  void experts_back(const pointers& p, index l, row_range block, const T* dout, T* din, bool accumulate);
+  void add_expert_gradients(tasks& work, const gradient_pointers& d, index l);
+  [[nodiscard]] row_range* segments(layer_state& x, row_range block) noexcept {
+    return x.experts.segments.data() + block.first / msg::chunk_rows * config_.experts;
+  }
 
   config config_;
   features features_;
@@ -222,4 +239,5 @@ transformer<T, Backend>::transformer(const config& sizes, index batch, index tok
 
 #include "transformer/model_backward.hpp" // IWYU pragma: export
 #include "transformer/model_checks.hpp"   // IWYU pragma: export
+#include "transformer/model_experts.hpp"  // IWYU pragma: export
 #include "transformer/model_forward.hpp"  // IWYU pragma: export

@@ -15,8 +15,8 @@ void transformer<T, Backend>::backward(const parameter_set& parameters, paramete
     throw msg::error(msg::diagnostic{
         .code = msg::errc::bad_state, .expected = "a forward with targets", .found = "none since the last backward"});
   }
-  const pointers p = bind<const T>(config_, schema_, parameters);
-  const gradient_pointers d = bind<T>(config_, schema_, gradients);
+  const pointers p = reference::bind<const T>(config_, schema_, parameters);
+  const gradient_pointers d = reference::bind<T>(config_, schema_, gradients);
   work_.prepare_backward(config_, rows());
   const auto share = [&](index counted) {
     return counted == 0 ? T(0) : static_cast<T>(scale / static_cast<double>(counted));
@@ -132,34 +132,32 @@ void transformer<T, Backend>::next_sentence_back(const pointers& p, const gradie
   work.run();
 }
 
-/// From the gradient `dout` of the FFN's output to that of its input, written to `din` or added to it; sums(0) and
-/// sums(1) take its biases.
+/// From the gradient `dout` of an FFN's output to that of its input, written to `din` or added to it; sums(0) and
+/// sums(1) take its biases, dbefore() the gradient of what comes before the activation.
 template <class T, backend_for<T> Backend>
-void transformer<T, Backend>::ffn_back(const pointers& p, const gradient_pointers& d, index l, row_range block,
-                                       const T* dout, T* din, bool accumulate) {
+void transformer<T, Backend>::ffn_back(row_range rows, const ffn_pointers<const T>& w, const ffn_pointers<T>& d,
+                                       layer_state& x, const T* dout, T* din, bool accumulate) {
   const index ffn = config_.ffn;
-  auto& x = layer(l);
-  const auto& w = layer_of(p, l);
   T* const dafter = work_.dafter.data();
   const bool before_activation = masks_.released && masks_.ffn; // where the mask stands, and the bias has been added
-  const T* const bias = before_activation ? nullptr : w.ffn_in.matrices[0].bias;
+  const T* const bias = before_activation ? nullptr : w.in.matrices[0].bias;
   const msg::mask_view mask = before_activation ? msg::mask_view{} : masks_.ffn;
-  bias_sums(on_, block, rows(), layer_of(d, l).ffn_out, dout, sums(0));
-  linear_backward(on_, block, w.ffn_out, dout, dafter);
+  bias_sums(on_, rows, this->rows(), d.out, dout, sums(0));
+  linear_backward(on_, rows, w.out, dout, dafter);
   with_activation(
       features_.act,
       [&](auto act) {
-        on_.run(block, ffn,
+        on_.run(rows, ffn,
                 msg::activation_backward<T, decltype(act)>{x.before.data(), bias, dafter, dbefore(), ffn, mask});
       },
       [&] {
-        on_.run(block, ffn, msg::gated_backward<T>{x.before.data(), dafter, dbefore(), ffn, mask});
+        on_.run(rows, ffn, msg::gated_backward<T>{x.before.data(), dafter, dbefore(), ffn, mask});
       });
   if (before_activation) {
-    mask_pieces(on_, block, w.ffn_in, dbefore(), 1, [&](index) { return masks_.ffn; });
+    mask_pieces(on_, rows, w.in, dbefore(), 1, [&](index) { return masks_.ffn; });
   }
-  bias_sums(on_, block, rows(), layer_of(d, l).ffn_in, dbefore(), sums(1));
-  linear_backward(on_, block, w.ffn_in, dbefore(), din, accumulate);
+  bias_sums(on_, rows, this->rows(), d.in, dbefore(), sums(1));
+  linear_backward(on_, rows, w.in, dbefore(), din, accumulate);
 }
 
 // Takes the gradient of the stream behind layer l in stream_top, and leaves there that of the stream before it.
@@ -177,7 +175,14 @@ void transformer<T, Backend>::layer_back(const pointers& p, const gradient_point
   T* const branch_2 = work_.branch_2.data();
   // what reaches the sub-layers' outputs: pre-norm, the gradient of the stream itself or g times it
   const T* const dffn = !pre_norm() ? middle : gated ? branch : top;
-  const T* const dattention = !pre_norm() || gated ? branch_2 : middle;
+  const T* const dattention = config_.parallel ? dffn : !pre_norm() || gated ? branch_2 : middle;
+  const auto through_ffn = [&](row_range block, bool accumulate) {
+    if (w.router.count == 0) {
+      ffn_back(block, w.ffns[0], layer_of(d, l).ffns[0], x, dffn, dnormed, accumulate);
+    } else {
+      experts_back(p, l, block, dffn, dnormed, accumulate);
+    }
+  };
   const auto copy = [&](row_range block, const T* from, T* to) {
     on_.run(block, hidden, copy_row<T>{from, to, hidden});
   };
@@ -185,16 +190,18 @@ void transformer<T, Backend>::layer_back(const pointers& p, const gradient_point
   on_.blocks(rows(), [&](row_range block) {
     if (pre_norm()) {
       if (gated) { on_.run(block, hidden, msg::residual_backward<T>{top, branch, hidden, gate_pointer(l)}); }
-      ffn_back(p, d, l, block, dffn, dnormed, false);
+      through_ffn(block, false);
       copy(block, top, middle);
-      norm_back(block, rows(), x.sum_1.data(), w.norm_2, x.norm_2, dnormed, middle, true, 2);
-      if (gated) { on_.run(block, hidden, msg::residual_backward<T>{middle, branch_2, hidden, gate_pointer(l)}); }
+      norm_back(block, rows(), before_ffn(l), w.norm_2, x.norm_2, dnormed, middle, true, 2);
+      if (gated && !config_.parallel) {
+        on_.run(block, hidden, msg::residual_backward<T>{middle, branch_2, hidden, gate_pointer(l)});
+      }
     } else {
       // top becomes (1 - g) top, which goes past the layer
       if (gated) { on_.run(block, hidden, msg::blend_backward<T>{top, top, branch, hidden, gate_pointer(l)}); }
       norm_back(block, rows(), x.sum_2.data(), w.norm_2, x.norm_2, gated ? branch : top, middle, false, 2);
       copy(block, middle, dnormed);
-      ffn_back(p, d, l, block, dffn, dnormed, true);
+      through_ffn(block, true);
       norm_back(block, rows(), x.sum_1.data(), w.norm_1, x.norm_1, dnormed, branch_2, false, 6);
     }
     bias_sums(on_, block, rows(), layer_of(d, l).attention_out, dattention, sums(4));
@@ -223,8 +230,12 @@ void transformer<T, Backend>::layer_back(const pointers& p, const gradient_point
 
   tasks work(on_);
   const auto& g = layer_of(d, l);
-  add_gradient(work, rows(), g.ffn_out, x.after.data(), dffn, sums(0));
-  add_gradient(work, rows(), g.ffn_in, ffn_input(l), dbefore(), sums(1));
+  if (w.router.count == 0) {
+    add_gradient(work, rows(), g.ffns[0].out, x.after.data(), dffn, sums(0));
+    add_gradient(work, rows(), g.ffns[0].in, ffn_input(l), dbefore(), sums(1));
+  } else {
+    add_expert_gradients(work, d, l);
+  }
   add_gradient(work, rows(), g.attention_out, x.heads.data(), dattention, sums(4));
   add_gradient(work, rows(), g.qkv, attention_input(l), dqkv, sums(5));
   add_norm_gradient(work, rows(), g.norm_2, 2);

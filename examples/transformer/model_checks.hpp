@@ -81,6 +81,17 @@ void transformer<T, Backend>::check_batch(const model_input& input, const masks&
   expect_mask("mask of heads", config_.heads, silence.heads);
   expect_mask("mask of kv_heads", kv_heads_of(config_), silence.kv_heads);
   expect_mask("mask of vocab", config_.vocab, silence.vocab);
+  expect_mask("mask of experts", config_.experts, silence.experts);
+  if (silence.experts && silence.experts.size == config_.experts) {
+    const index open =
+        config_.experts - std::count(silence.experts.value, silence.experts.value + config_.experts, 0.0F);
+    if (open < config_.chosen) {
+      findings.push_back({.code = msg::errc::bad_argument,
+                          .axis = "mask of experts",
+                          .expected = "at least " + std::to_string(config_.chosen) + " above 0, as many as are chosen",
+                          .found = std::to_string(open)});
+    }
+  }
   if (!findings.empty()) { throw msg::error(std::move(findings)); }
 }
 
@@ -94,6 +105,7 @@ void transformer<T, Backend>::take(const model_input& input, const masks& silenc
             .layers = silence.layers,
             .kv_heads = on_.place(3, silence.kv_heads),
             .vocab = on_.place(4, silence.vocab),
+            .experts = on_.place(6, silence.experts),
             .released = silence.released};
   gates_ = silence.layers == nullptr
                ? nullptr

@@ -15,13 +15,34 @@ void with_activation(activation act, const Plain& plain, const Gated& gated) {
   }
 }
 
-// One parallel region per stretch between attentions: a block of rows goes from the heads of one layer to the queries,
-// keys and values of the next while it is in the cache.
 template <class T, backend_for<T> Backend>
 double transformer<T, Backend>::forward(const parameter_set& parameters, const model_input& input,
                                         const masks& silence) {
+  run_forward(parameters, input, silence);
+  const auto mean = [&](const auto& losses, index rows, index counted) {
+    return counted == 0 ? 0.0 : on_.sum(losses.data(), rows) / static_cast<double>(counted);
+  };
+  return mean(work_.loss, head_rows_, counted_) + mean(work_.sentence_loss, batch_, counted_sentences_);
+}
+
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::forward_into(double factor, double* total, const parameter_set& parameters,
+                                           const model_input& input, const masks& silence) {
+  run_forward(parameters, input, silence);
+  const auto add_mean = [&](const auto& losses, index rows, index counted) {
+    if (counted > 0) { on_.add_sum(losses.data(), rows, factor / static_cast<double>(counted), total); }
+  };
+  add_mean(work_.loss, head_rows_, counted_);
+  add_mean(work_.sentence_loss, batch_, counted_sentences_);
+}
+
+// One parallel region per stretch between attentions: a block of rows goes from the heads of one layer to the queries,
+// keys and values of the next while it is in the cache.
+template <class T, backend_for<T> Backend>
+void transformer<T, Backend>::run_forward(const parameter_set& parameters, const model_input& input,
+                                          const masks& silence) {
   check_batch(input, silence);
-  const pointers p = bind<const T>(config_, schema_, parameters);
+  const pointers p = reference::bind<const T>(config_, schema_, parameters);
   take(input, silence);
   if (p.head.matrices[0].bias != nullptr || masks_.vocab) {
     work_.logit_shift.resize(static_cast<std::size_t>(config_.vocab));
@@ -57,7 +78,6 @@ double transformer<T, Backend>::forward(const parameter_set& parameters, const m
     predict_hidden_tokens(p);
     if (predicts_next_ || !predicts_tokens_) { predict_next_sentence(p); }
   }
-  return mean_loss();
 }
 
 template <class T, backend_for<T> Backend>
@@ -122,14 +142,18 @@ void transformer<T, Backend>::out_of_attention(const pointers& p, index l, row_r
           msg::residual_forward<T>{stream(l), branch, w.attention_out.matrices[0].bias, x.sum_1.data(), hidden,
                                    branch_gate});
   if (pre_norm()) {
-    norm(block, x.sum_1.data(), w.norm_2, x.norm_2);
+    norm(block, before_ffn(l), w.norm_2, x.norm_2);
   } else {
     norm(block, x.sum_1.data(), w.norm_1, x.norm_1);
   }
-  through_ffn(p, l, block);
+  if (w.router.count == 0) {
+    run_ffn(block, w.ffns[0], x, ffn_input(l), branch);
+  } else {
+    run_experts(p, l, block);
+  }
   on_.run(block, hidden,
           msg::residual_forward<T>{pre_norm() ? x.sum_1.data() : x.norm_1.out.data(), branch,
-                                   w.ffn_out.matrices[0].bias, x.sum_2.data(), hidden, branch_gate});
+                                   w.ffns[0].out.matrices[0].bias, x.sum_2.data(), hidden, branch_gate});
   if (!pre_norm()) {
     norm(block, x.sum_2.data(), w.norm_2, x.norm_2);
     if (gate(l) != 1.0F) {
@@ -139,31 +163,30 @@ void transformer<T, Backend>::out_of_attention(const pointers& p, index l, row_r
   }
 }
 
-/// Leaves in `branch` what the FFN makes of its input, without the last bias.
+/// An FFN on some rows, without the last bias: in (rows, C) to out (rows, C) by way of x.before and x.after.
 template <class T, backend_for<T> Backend>
-void transformer<T, Backend>::through_ffn(const pointers& p, index l, row_range block) {
+void transformer<T, Backend>::run_ffn(row_range rows, const ffn_pointers<const T>& w, layer_state& x, const T* in,
+                                      T* out) {
   const index ffn = config_.ffn;
-  auto& x = layer(l);
-  const auto& w = layer_of(p, l);
   T* const before = x.before.data();
-  const T* bias = w.ffn_in.matrices[0].bias;
+  const T* bias = w.in.matrices[0].bias;
   msg::mask_view mask = masks_.ffn;
-  linear_forward(on_, block, w.ffn_in, ffn_input(l), before);
+  linear_forward(on_, rows, w.in, in, before);
   if (masks_.released && mask) {
-    add_bias(on_, block, w.ffn_in, before);
-    mask_pieces(on_, block, w.ffn_in, before, 1, [&](index) { return mask; });
+    add_bias(on_, rows, w.in, before);
+    mask_pieces(on_, rows, w.in, before, 1, [&](index) { return mask; });
     bias = nullptr;
     mask = {};
   }
   with_activation(
       features_.act,
       [&](auto act) {
-        on_.run(block, ffn, msg::activation_forward<T, decltype(act)>{before, bias, x.after.data(), ffn, mask});
+        on_.run(rows, ffn, msg::activation_forward<T, decltype(act)>{before, bias, x.after.data(), ffn, mask});
       },
       [&] {
-        on_.run(block, ffn, msg::gated_forward<T>{before, x.after.data(), ffn, mask});
+        on_.run(rows, ffn, msg::gated_forward<T>{before, x.after.data(), ffn, mask});
       });
-  linear_forward(on_, block, w.ffn_out, x.after.data(), work_.branch.data());
+  linear_forward(on_, rows, w.out, x.after.data(), out);
 }
 
 /// The head's last norm, logits and losses on a block of its rows, from x.
@@ -214,14 +237,6 @@ void transformer<T, Backend>::predict_next_sentence(const pointers& p) {
                                        work_.sentence_loss.data(), work_.sentence_log_sum.data(), p.next_sentence.out});
     }
   });
-}
-
-template <class T, backend_for<T> Backend>
-double transformer<T, Backend>::mean_loss() {
-  const auto mean = [&](const auto& losses, index rows, index counted) {
-    return counted == 0 ? 0.0 : on_.sum(losses.data(), rows) / static_cast<double>(counted);
-  };
-  return mean(work_.loss, head_rows_, counted_) + mean(work_.sentence_loss, batch_, counted_sentences_);
 }
 
 } // namespace reference

@@ -14,20 +14,29 @@
 
 namespace reference {
 
-/// Largest of n numbers, -infinity for none; lanes, so that it vectorises.
+namespace detail {
+/// Of a logit that is out of the softmax. (A variable, as device code may read it.)
 template <class T>
-[[nodiscard]] MSG_HOST_DEVICE T row_maximum(const T* x, index n) noexcept {
-  constexpr index lanes = msg::serial_team::lanes;
-  T lane[lanes];
-  for (index l = 0; l < lanes; ++l) { lane[l] = -std::numeric_limits<T>::infinity(); }
-  index i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    for (index l = 0; l < lanes; ++l) { lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l]; }
+inline constexpr T minus_infinity = -std::numeric_limits<T>::infinity();
+
+/// A number that a fold joins to the larger one.
+template <class T>
+struct larger {
+  T value = minus_infinity<T>;
+  [[nodiscard]] MSG_HOST_DEVICE friend constexpr larger operator+(larger a, larger b) noexcept {
+    return {a.value < b.value ? b.value : a.value};
   }
-  for (index l = 0; i + l < n; ++l) { lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l]; }
-  T greatest = lane[0];
-  for (index l = 1; l < lanes; ++l) { greatest = lane[l] > greatest ? lane[l] : greatest; }
-  return greatest;
+};
+} // namespace detail
+
+/// Largest of n numbers, -infinity for none, known to every member; lanes, so that it vectorises.
+template <class Team, class T>
+[[nodiscard]] MSG_HOST_DEVICE T row_maximum(const Team& team, const T* x, index n) {
+  using lane_type = detail::larger<T>;
+  return team
+      .template fold<lane_type>(
+          n, [=](lane_type lane, index i) { return lane_type{x[i] > lane.value ? x[i] : lane.value}; })
+      .value;
 }
 
 /// Negative log-likelihood of a row's target under softmax(logits), and the log of the softmax denominator.
@@ -46,7 +55,7 @@ struct cross_entropy_forward {
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     const T* const x = logits + row * classes;
-    const T greatest = row_maximum(x, classes);
+    const T greatest = row_maximum(team, x, classes);
     const T sum = team.sum(classes, [=](index j) { return msg::detail::exp_approx(x[j] - greatest); });
     if (team.rank() == 0) {
       log_sum[row] = greatest + std::log(sum);
@@ -100,7 +109,7 @@ struct logit_shift_row {
     team.each(classes, [=](index j) {
       const A start = from == nullptr ? A(0) : A(from[j]);
       const A more = units == nullptr ? A(0) : std::log(A(units[j]));
-      to[j] = units != nullptr && units[j] == 0.0F ? T(-std::numeric_limits<A>::infinity()) : T(start + more);
+      to[j] = units != nullptr && units[j] == 0.0F ? detail::minus_infinity<T> : T(start + more);
     });
   }
 };
@@ -118,7 +127,7 @@ struct shift_logits {
     const T* const more = shift;
     team.each(classes, [=](index j) {
       const T sum = x[j] + more[j];
-      x[j] = more[j] == -std::numeric_limits<T>::infinity() ? more[j] : sum;
+      x[j] = more[j] == detail::minus_infinity<T> ? more[j] : sum;
     });
   }
 };

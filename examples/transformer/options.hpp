@@ -74,6 +74,7 @@ struct options {
   std::string resume;
   index threads = 0;
   std::string device = "cpu";
+  std::string precision = "fp32";
   bool compare = false;
   bool plan_only = false;
   bool quiet = false;
@@ -85,6 +86,9 @@ struct options {
   if (masked(p)) { return {"arch", "kv-heads", "tied", "sample"}; } // BERT fills gaps, it does not continue a text
   return {"documents"};
 }
+
+/// Devices that --device knows.
+inline constexpr std::array<std::string_view, 2> device_names{"cpu", "cuda"};
 
 enum class option_group { data, model, training, growth, run };
 inline constexpr std::string_view option_group_names[] = {"Data", "Model (final sizes; must match the schedule)",
@@ -137,7 +141,8 @@ void visit_options(options& o, const Visit& visit) {
   visit(run, "save-every", o.save_every, free, "Steps between checkpoints; 0: only at the end");
   visit(run, "log-every", o.log_every, free, "Steps between progress lines");
   visit(run, "threads", o.threads, free, "Threads; 0: one per core");
-  visit(run, "device", o.device, free, "Device: cpu");
+  visit(run, "device", o.device, free, "Device: cpu, cuda");
+  visit(run, "precision", o.precision, free, "How matrices are multiplied: fp32, or on a GPU tf32");
   visit(run, "sample", o.sample, free, "Print so many tokens of text from the model at the end");
   visit(run, "quiet", o.quiet, free, "Print only the last summary");
 }
@@ -223,7 +228,10 @@ inline void check_options(const program& p, const options& o) {
   require(!o.tied || o.arch == "llama", "tied", "it", "--arch llama: the others are always tied");
   require(std::find(document_rule_names.begin(), document_rule_names.end(), o.documents) != document_rule_names.end(),
           "documents", o.documents, "auto, files, blank-lines or none");
-  require(o.device == "cpu", "device", o.device, "cpu (this build has no other device)");
+  require(std::find(device_names.begin(), device_names.end(), o.device) != device_names.end(), "device", o.device,
+          "cpu or cuda");
+  require(o.precision == "fp32" || (o.precision == "tf32" && o.device == "cuda"), "precision", o.precision,
+          "fp32, or tf32 with --device cuda");
   require(o.rule.empty() || o.rule == "mask" || o.rule == "stack", "rule", o.rule, "mask or stack");
   if (!wrong.empty()) { throw input_error(wrong); }
 }

@@ -8,6 +8,7 @@
 #include <msg/error.hpp>
 #include <msg/schema.hpp>
 
+#include <algorithm>
 #include <array>
 #include <initializer_list>
 #include <span>
@@ -30,6 +31,7 @@ struct part_names {
   const char* norm_2;                // before the FFN, or behind its residual
   std::array<const char*, 2> ffn_in; // gate and up, or one
   const char* ffn_out;
+  const char* router;     // in place of the FFN: experts, each like it
   const char* transform;  // before the last norm, with an activation
   const char* final_norm; // what the head reads
   const char* head;       // null: words
@@ -39,6 +41,7 @@ struct part_names {
 };
 
 [[nodiscard]] inline part_names names_of(const config& c) {
+  const bool mixture = c.experts > 0;
   switch (c.arch) {
     case architecture::bert:
       return {.words = "bert.embeddings.word_embeddings",
@@ -52,6 +55,7 @@ struct part_names {
               .norm_2 = "bert.encoder.layer.*.output.LayerNorm",
               .ffn_in = {"bert.encoder.layer.*.intermediate.dense"},
               .ffn_out = "bert.encoder.layer.*.output.dense",
+              .router = nullptr,
               .transform = "cls.predictions.transform.dense",
               .final_norm = "cls.predictions.transform.LayerNorm",
               .head = nullptr,
@@ -68,8 +72,10 @@ struct part_names {
                       "model.layers.*.self_attn.v_proj"},
               .attention_out = "model.layers.*.self_attn.o_proj",
               .norm_2 = "model.layers.*.post_attention_layernorm",
-              .ffn_in = {"model.layers.*.mlp.gate_proj", "model.layers.*.mlp.up_proj"},
-              .ffn_out = "model.layers.*.mlp.down_proj",
+              .ffn_in = {mixture ? "model.layers.*.block_sparse_moe.experts.*.w1" : "model.layers.*.mlp.gate_proj",
+                         mixture ? "model.layers.*.block_sparse_moe.experts.*.w3" : "model.layers.*.mlp.up_proj"},
+              .ffn_out = mixture ? "model.layers.*.block_sparse_moe.experts.*.w2" : "model.layers.*.mlp.down_proj",
+              .router = mixture ? "model.layers.*.block_sparse_moe.gate" : nullptr,
               .transform = nullptr,
               .final_norm = "model.norm",
               .head = c.tied ? nullptr : "lm_head",
@@ -88,6 +94,7 @@ struct part_names {
           .norm_2 = "h.*.ln_2",
           .ffn_in = {"h.*.mlp.c_fc"},
           .ffn_out = "h.*.mlp.c_proj",
+          .router = nullptr,
           .transform = nullptr,
           .final_norm = "ln_f",
           .head = nullptr,
@@ -103,9 +110,16 @@ struct norm_pointers {
 };
 
 template <class T>
+struct ffn_pointers {
+  projection<T> in, out;
+};
+
+template <class T>
 struct layer_pointers {
   norm_pointers<T> norm_1, norm_2;
-  projection<T> qkv, attention_out, ffn_in, ffn_out;
+  projection<T> qkv, attention_out;
+  projection<T> router;              // none where there is one FFN
+  std::vector<ffn_pointers<T>> ffns; // the FFN, or one for each expert
 };
 
 /// Pointers into a set of parameters, or of gradients; null where the architecture has no such part.
@@ -130,22 +144,28 @@ class binder {
 public:
   binder(const msg::schema& schema, Set& set) : schema_(schema), set_(set) {}
 
-  /// Elements of one layer, or null where there is no such parameter.
-  [[nodiscard]] T* find(const std::string& name, index layer = 0) const {
+  /// Elements of one layer and expert, or null where there is no such parameter.
+  [[nodiscard]] T* find(const std::string& name, index layer, index expert) const {
     auto* const found = set_.find(name);
     if (found == nullptr) { return nullptr; }
-    const msg::parameter& p = schema_.at(name);
-    const bool stacked = p.dims.front().what == msg::role::each;
-    return found->data.data() + (stacked ? layer * (p.size() / p.dims.front().size()) : 0);
+    const std::vector<msg::dimension>& dims = schema_.at(name).dims;
+    const index slices[] = {layer, expert};
+    index offset = 0;
+    index size = found->size();
+    for (std::size_t d = 0; d < dims.size() && dims[d].what == msg::role::each; ++d) {
+      size /= dims[d].size();
+      offset += slices[d] * size;
+    }
+    return found->data.data() + offset;
   }
-  [[nodiscard]] T* find(const char* part, const char* kind, index layer) const {
-    return part == nullptr ? nullptr : find(std::string(part) + kind, layer);
+  [[nodiscard]] T* find(const char* part, const char* kind, index layer = 0, index expert = 0) const {
+    return part == nullptr ? nullptr : find(std::string(part) + kind, layer, expert);
   }
   [[nodiscard]] norm_pointers<T> norm(const char* part, index layer = 0) const {
     return {find(part, ".weight", layer), find(part, ".bias", layer)};
   }
   /// How the matrices are stored, and what in them grows on its own, is what the schema says.
-  [[nodiscard]] projection<T> linear(std::span<const char* const> parts, index layer = 0) const {
+  [[nodiscard]] projection<T> linear(std::span<const char* const> parts, index layer = 0, index expert = 0) const {
     projection<T> w;
     for (const char* const part : parts) {
       if (part == nullptr) { continue; }
@@ -157,12 +177,12 @@ public:
       const std::vector<msg::factor>& factors = out.extent.terms.front().factors;
       w.pieces = factors.size() > 1 && factors.front().axis.empty() ? factors.front().size : 1;
       w.in = (w.in_out ? before : last).size();
-      w.add({find(part, ".weight", layer), find(part, ".bias", layer), out.size()});
+      w.add({find(part, ".weight", layer, expert), find(part, ".bias", layer, expert), out.size()});
     }
     return w;
   }
-  [[nodiscard]] projection<T> linear(const char* part, index layer = 0) const {
-    return linear(std::span<const char* const>(&part, 1), layer);
+  [[nodiscard]] projection<T> linear(const char* part, index layer = 0, index expert = 0) const {
+    return linear(std::span<const char* const>(&part, 1), layer, expert);
   }
 
 private:
@@ -201,19 +221,25 @@ template <class T, class Set>
   const detail::binder<T, Set> in(schema, set);
   const part_names names = names_of(c);
   model_pointers<T> p;
-  p.words = in.find(names.words, ".weight", 0);
-  p.places = in.find(names.places, ".weight", 0);
-  p.types = in.find(names.types, ".weight", 0);
+  p.words = in.find(names.words, ".weight");
+  p.places = in.find(names.places, ".weight");
+  p.types = in.find(names.types, ".weight");
   p.embedding_norm = in.norm(names.embedding_norm);
   for (index l = 0; l < c.layers; ++l) {
-    p.layers.push_back({in.norm(names.norm_1, l), in.norm(names.norm_2, l), in.linear(names.qkv, l),
-                        in.linear(names.attention_out, l), in.linear(names.ffn_in, l), in.linear(names.ffn_out, l)});
+    p.layers.push_back({in.norm(names.norm_1, l),
+                        in.norm(names.norm_2, l),
+                        in.linear(names.qkv, l),
+                        in.linear(names.attention_out, l),
+                        in.linear(names.router, l),
+                        {}});
+    for (index e = 0; e < std::max<index>(c.experts, 1); ++e) {
+      p.layers.back().ffns.push_back({in.linear(names.ffn_in, l, e), in.linear(names.ffn_out, l, e)});
+    }
   }
   p.transform = in.linear(names.transform);
   p.final_norm = in.norm(names.final_norm);
   p.head.in = c.hidden;
-  p.head.add(
-      {names.head == nullptr ? p.words : in.find(names.head, ".weight", 0), in.find(names.head_bias, "", 0), c.vocab});
+  p.head.add({names.head == nullptr ? p.words : in.find(names.head, ".weight"), in.find(names.head_bias, ""), c.vocab});
   p.pooler = in.linear(names.pooler);
   p.next_sentence = in.linear(names.next_sentence);
   return p;

@@ -79,7 +79,7 @@ void add_bias(Backend& on, row_range block, const projection<const T>& w, T* y) 
   for_each_matrix(w, [&](const auto& m, index column) {
     if (m.bias == nullptr) { return; }
     on.run(block, m.out,
-           msg::activation_forward<T, msg::identity>{y + column, m.bias, y + column, m.out, {}, 1, w.out});
+           msg::activation_forward<T, msg::no_activation>{y + column, m.bias, y + column, m.out, {}, 1, w.out});
   });
 }
 
@@ -94,7 +94,7 @@ void mask_pieces(Backend& on, row_range block, const projection<const T>& w, T* 
     const msg::mask_view mask = units(number++);
     for (index p = 0; p < w.pieces && mask; ++p) {
       T* const at = y + column + p * width;
-      on.run(block, width, msg::activation_forward<T, msg::identity>{at, nullptr, at, width, mask, repeat, w.out});
+      on.run(block, width, msg::activation_forward<T, msg::no_activation>{at, nullptr, at, width, mask, repeat, w.out});
     }
   });
 }
@@ -113,16 +113,25 @@ void bias_sums(Backend& on, row_range block, index rows, const projection<T>& d,
   });
 }
 
-/// dW += x^T dy, db += the sums of bias_sums(); x (rows, in), dy (rows, out).
+/// dW += x^T dy over some rows, of a layer without biases.
 template <class T, class Tasks>
-void add_gradient(Tasks& tasks, index rows, const projection<T>& d, const T* x, const T* dy,
-                  msg::accumulate_t<T>* partial) {
+void add_gradient(Tasks& tasks, std::span<const row_range> rows, const projection<T>& d, const T* x, const T* dy) {
   for_each_matrix(d, [&](const auto& m, index column) {
     if (d.in_out) {
       tasks.add_product(rows, d.in, m.out, x, d.in, dy + column, d.out, m.weight);
     } else {
       tasks.add_product(rows, m.out, d.in, dy + column, d.out, x, d.in, m.weight);
     }
+  });
+}
+
+/// dW += x^T dy, db += the sums of bias_sums(); x (rows, in), dy (rows, out).
+template <class T, class Tasks>
+void add_gradient(Tasks& tasks, index rows, const projection<T>& d, const T* x, const T* dy,
+                  msg::accumulate_t<T>* partial) {
+  const row_range all{0, rows};
+  add_gradient(tasks, std::span(&all, 1), d, x, dy);
+  for_each_matrix(d, [&](const auto& m, index column) {
     if (m.bias != nullptr) { tasks.add_join(rows, m.out, partial + msg::chunk_count(rows) * column, m.bias); }
   });
 }

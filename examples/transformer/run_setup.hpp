@@ -4,7 +4,7 @@
 #include "transformer/checkpoint.hpp"
 #include "transformer/config.hpp"
 #include "transformer/data_load.hpp"
-#include "transformer/gemm_probe.hpp"
+#include "transformer/engine.hpp"
 #include "transformer/grow_model.hpp"
 #include "transformer/options.hpp"
 #include "transformer/parallel.hpp"
@@ -230,7 +230,8 @@ inline void warn_of_other_machine(run_request& request) {
     }
   };
   compare("the number of threads", std::to_string(saved.threads), std::to_string(request.setup.threads));
-  compare("the GEMM back-end", saved.gemm, std::string{gemm_backend_name()});
+  const options& o = request.setup.settings;
+  compare("the GEMM back-end", saved.gemm, gemm_name_of(o.device, o.precision));
   compare("the instruction set", saved.isa, request.setup.isa);
 }
 
@@ -280,6 +281,7 @@ inline void warn_of_other_machine(run_request& request) {
   if (!setup.grows) { detail::take_sizes(o, setup.timeline); }
   detail::resolve_sizes(setup, source);
   detail::check_stages(setup, source);
+  require_device(o.device);
   setup.isa = instruction_set();
   setup.threads = detail::resolve_threads(o);
   if (request.checkpoint) {
@@ -383,7 +385,7 @@ inline void open_run_directory(const run_request& request) {
 /// What a person is told before the first step.
 [[nodiscard]] inline std::string opening_text(const run_setup& setup, const training_data& data) {
   const options& o = setup.settings;
-  const bits_promise bits = bits_probe();
+  const bits_promise bits = bits_promise_of(o.device);
   std::string text = fmt::format("data      {}\n", data.description);
   if (setup.timeline.stages.empty()) {
     text += fmt::format("model     {} {}, {} parameters, no growth\n", title_of(setup.start.arch),
@@ -395,7 +397,7 @@ inline void open_run_directory(const run_request& request) {
                         setup.timeline.stages.size() == 1 ? "" : "s");
   }
   text += fmt::format("machine   {} thread{}, {}, {}; bits at a growth {}\n", setup.threads,
-                      setup.threads == 1 ? "" : "s", setup.isa, gemm_backend_name(),
+                      setup.threads == 1 ? "" : "s", setup.isa, gemm_name_of(o.device, o.precision),
                       bits.promised ? "promised (the start-up probe passed)" : "not promised: " + bits.reason);
   text += fmt::format("run       {} ({} steps of {} tokens)\n", setup.directory.string(), o.steps,
                       format_grouped(o.batch * o.seq * o.accumulate));

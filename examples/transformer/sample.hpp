@@ -1,6 +1,7 @@
 // Text from a causal model, one token after another.
 #pragma once
 
+#include "transformer/cpu_backend.hpp"
 #include "transformer/grow_model.hpp"
 #include "transformer/model.hpp"
 #include "transformer/tokenizer.hpp"

@@ -6,6 +6,7 @@
 #include <msg/tensor.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <new>
 #include <string>
@@ -43,12 +44,12 @@ using storage = std::vector<T, aligned_allocator<T>>;
   return size;
 }
 
-/// A named row-major tensor of at most four dimensions.
-template <class T>
+/// A named row-major tensor of at most four dimensions. Storage: where its elements are, the host or a device.
+template <class T, class Storage = storage<T>>
 struct tensor {
   std::string name;
   std::vector<index> shape;
-  storage<T> data; // size_of(shape) elements
+  Storage data; // size_of(shape) elements
 
   [[nodiscard]] index size() const noexcept { return static_cast<index>(data.size()); }
 };
@@ -60,24 +61,25 @@ template <class T>
 }
 
 /// Tensors in a fixed order, found by name: the parameters of a model, their gradients, one moment of an optimizer.
-template <class T>
+template <class T, class Storage = storage<T>>
 struct tensor_set {
-  std::vector<tensor<T>> tensors;
+  using value_type = tensor<T, Storage>;
+  std::vector<value_type> tensors;
 
-  [[nodiscard]] tensor<T>* find(std::string_view name) noexcept {
+  [[nodiscard]] value_type* find(std::string_view name) noexcept {
     const auto at = std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.name == name; });
     return at == tensors.end() ? nullptr : &*at;
   }
-  [[nodiscard]] const tensor<T>* find(std::string_view name) const noexcept {
+  [[nodiscard]] const value_type* find(std::string_view name) const noexcept {
     return const_cast<tensor_set*>(this)->find(name);
   }
 
   /// The tensor of that name. Throws msg::error{unknown_parameter}.
-  [[nodiscard]] tensor<T>& operator[](std::string_view name) {
-    if (tensor<T>* found = find(name)) { return *found; }
+  [[nodiscard]] value_type& operator[](std::string_view name) {
+    if (value_type* found = find(name)) { return *found; }
     throw msg::error({.code = msg::errc::unknown_parameter, .parameter = std::string{name}});
   }
-  [[nodiscard]] const tensor<T>& operator[](std::string_view name) const {
+  [[nodiscard]] const value_type& operator[](std::string_view name) const {
     return const_cast<tensor_set&>(*this)[name];
   }
 
@@ -92,11 +94,12 @@ struct tensor_set {
     for (const auto& t : tensors) { total += t.size(); }
     return total;
   }
-  void zero() noexcept {
+  void zero() noexcept // of the host
+      requires std::same_as<Storage, storage<T>> {
     for (auto& t : tensors) { std::fill(t.data.begin(), t.data.end(), T{}); }
   }
   /// A set of the same names and shapes, all zero.
-  [[nodiscard]] tensor_set like() const {
+  [[nodiscard]] tensor_set like() const requires std::same_as<Storage, storage<T>> {
     tensor_set result;
     result.tensors.reserve(tensors.size());
     for (const auto& t : tensors) { result.tensors.push_back(make_tensor<T>(t.name, t.shape)); }
@@ -107,10 +110,10 @@ struct tensor_set {
 } // namespace reference
 
 /// How msg sees a reference::tensor: row-major, the whole shape.
-template <class T>
-struct msg::tensor_traits<reference::tensor<T>> {
-  static tensor_view<T> view(reference::tensor<T>& t) noexcept { return whole<T>(t.data.data(), t.shape); }
-  static tensor_view<const T> view(const reference::tensor<T>& t) noexcept {
+template <class T, class Storage>
+struct msg::tensor_traits<reference::tensor<T, Storage>> {
+  static tensor_view<T> view(reference::tensor<T, Storage>& t) noexcept { return whole<T>(t.data.data(), t.shape); }
+  static tensor_view<const T> view(const reference::tensor<T, Storage>& t) noexcept {
     return whole<const T>(t.data.data(), t.shape);
   }
 

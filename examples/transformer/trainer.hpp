@@ -3,7 +3,7 @@
 
 #include "transformer/checkpoint.hpp"
 #include "transformer/data.hpp"
-#include "transformer/gemm_probe.hpp"
+#include "transformer/engine.hpp"
 #include "transformer/grow_model.hpp"
 #include "transformer/metrics.hpp"
 #include "transformer/model.hpp"
@@ -131,13 +131,12 @@ private:
     return total;
   }
 
-  [[nodiscard]] std::unique_ptr<transformer<float>> make_model(index sequence) const {
+  void build_model(index sequence) {
     const options& o = setup_.settings;
-    return std::make_unique<transformer<float>>(state_.sizes, o.batch * o.seq / sequence, sequence);
+    engine_.build(o.batch * o.seq / sequence, sequence);
   }
   void rebuild_model() {
-    model_ = make_model(sequence_of(state_.sizes));
-    gradients_ = state_.values.like();
+    build_model(sequence_of(state_.sizes));
     ages_.clear();
     stage_ = {step_, seconds_};
   }
@@ -163,35 +162,20 @@ private:
     const auto begin = clock::now();
     const options& o = setup_.settings;
     const live_masks masks = state_.masks(step_);
-    gradients_.zero();
-    double loss = 0;
     for (index micro = 0; micro < o.accumulate; ++micro) {
       position_ = train_batch(data_, o.seed, position_, batch_);
-      loss += forward(masks) / static_cast<double>(o.accumulate);
-      model_->backward(state_.values, gradients_, 1 / static_cast<double>(o.accumulate));
+      engine_.add_batch(input(), masks.view(), 1 / static_cast<double>(o.accumulate));
     }
-    double squares = 0;
-    for (const auto& g : gradients_) { squares += msg::sum_of_squares(g.data); }
+    lr_ = learning_rate();
+    refresh_ages();
+    const msg::adamw adamw{.beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay};
+    const auto [loss, squares] = engine_.update({adamw, lr_, step_, o.clip}, ages_);
     if (!std::isfinite(loss) || !std::isfinite(squares)) {
       throw run_error("the " + std::string{std::isfinite(loss) ? "gradient" : "loss"} + " is not finite at step " +
                       std::to_string(step_) + "; " +
                       (checkpoint_.empty() ? "no checkpoint had been saved"
                                            : "the last checkpoint is intact: " + checkpoint_.string()) +
                       " (a lower --lr may help)");
-    }
-    lr_ = learning_rate();
-    const double norm = std::sqrt(squares);
-    const double scale = o.clip > 0 && norm > o.clip ? o.clip / norm : 1;
-    refresh_ages();
-    const msg::adamw adamw{.beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay};
-    const msg::schema schema = schema_of(state_.sizes);
-    for (std::size_t p = 0; p < ages_.size(); ++p) {
-      msg::update(
-          adamw,
-          msg::update_step{
-              .lr = lr_, .step = step_, .gradient_scale = scale, .decay = msg::decays(schema.parameters()[p].what)},
-          ages_[p], state_.values.tensors[p], std::as_const(gradients_.tensors[p]), state_.moment1.tensors[p],
-          state_.moment2.tensors[p]);
     }
     tokens_ += tokens_per_step();
     flops_ += flops_per_step(state_.sizes);
@@ -204,7 +188,7 @@ private:
     return {batch_.tokens, batch_.targets, batch_.types, batch_.lengths, batch_.next_sentence};
   }
   /// Loss of the batch.
-  double forward(const live_masks& masks) { return model_->forward(state_.values, input(), masks.view()); }
+  double forward(const live_masks& masks) { return engine_.forward(input(), masks.view()); }
 
   /// Mean loss over the held-out windows, masks as they are at this step: over all targets, and over all pairs.
   void evaluate() {
@@ -245,7 +229,7 @@ private:
 
   /// The part of the last forward's loss that pairs have, from their logits.
   [[nodiscard]] double pair_loss() const {
-    const std::span<const float> logits = model_->sentence_logits();
+    const std::span<const float> logits = engine_.sentence_logits();
     double sum = 0;
     index count = 0;
     for (std::size_t b = 0; b < batch_.next_sentence.size(); ++b) {
@@ -270,16 +254,15 @@ private:
         plan_of_stage(state_.sizes, stage, msg::random_bits(seeds, static_cast<std::uint64_t>(group)));
     (void)train_batch(data_, o.seed, position_, batch_);
     const double before = forward(state_.masks(step_));
-    const std::vector<float> old_logits(model_->logits().begin(), model_->logits().end());
+    const std::vector<float> old_logits(engine_.logits().begin(), engine_.logits().end());
     const index sequence = sequence_of(state_.sizes);
     const auto old_vocab = static_cast<std::size_t>(state_.sizes.vocab);
     const auto begin = clock::now();
-    grow(state_, plan, step_, stage.ramp);
+    engine_.grow(plan, step_, stage.ramp);
     seconds_ += since(begin);
-    model_.reset();                // never two models' activations at once
-    model_ = make_model(sequence); // the same sequences, even if there are positions for longer ones now
+    build_model(sequence); // the same sequences, even if there are positions for longer ones now
     const double after = forward(state_.masks(step_));
-    const auto logits = model_->logits();
+    const auto logits = engine_.logits();
     const auto new_vocab = static_cast<std::size_t>(state_.sizes.vocab);
     double difference = 0;
     bool equal = before == after;
@@ -383,6 +366,7 @@ private:
   void save() {
     const options& o = setup_.settings;
     metrics_.sync();
+    engine_.fetch();
     checkpoint_documents documents;
     documents.config = {state_.sizes, why_not_plain(state_.sizes, mask_values()), data_.words.special.pad};
     documents.growths = state_.growth.log();
@@ -399,7 +383,7 @@ private:
                        .epoch = position_.epoch,
                        .position = position_.position,
                        .threads = setup_.threads,
-                       .gemm = std::string{gemm_backend_name()},
+                       .gemm = gemm_name_of(o.device, o.precision),
                        .isa = setup_.isa,
                        .metrics_bytes = metrics_.bytes()};
     const std::vector<stored_parameter<float>> parameters = stored();
@@ -430,7 +414,8 @@ private:
   run_setup setup_;
   const training_data& data_;
   printer& terminal_;
-  model_state<float> state_;
+  model_state<float> state_; // its numbers are current after engine_.fetch()
+  engine engine_{state_, setup_.settings.device, setup_.settings.precision};
   metrics_writer metrics_;
   index step_ = 0; // steps done, and number of the next
   index tokens_ = 0;
@@ -439,8 +424,6 @@ private:
   std::size_t next_stage_ = 0;
   data_position position_;
   std::vector<index> stage_steps_;
-  std::unique_ptr<transformer<float>> model_;
-  tensor_set<float> gradients_;
   std::vector<msg::parameter_ages> ages_;
   bool ages_moving_ = false;
   token_batch batch_;

@@ -1,6 +1,7 @@
 // What a forward pass keeps for the backward, and what the backward needs besides, in a backend's memory.
 #pragma once
 
+#include "transformer/backend.hpp"
 #include "transformer/config.hpp"
 
 #include <msg/config.hpp>
@@ -22,6 +23,19 @@ struct norm_activations {
   typename Backend::template storage<msg::accumulate_t<T>> mean, rstd; // (M)
 };
 
+/// How the tokens of a layer went to experts, and what those made of them. A token has K slots, one for each expert it
+/// chose; within a block of rows slots lie by expert.
+template <class T, class Backend>
+struct expert_activations {
+  typename Backend::template storage<T> logits;            // (M, E), of the router
+  typename Backend::template storage<std::int32_t> chosen; // (M, K)
+  typename Backend::template storage<T> gates;             // (M, K), which sum to 1
+  typename Backend::template storage<std::int32_t> slots;  // (M, K), where the token lies
+  typename Backend::template storage<std::int32_t> rows;   // (M * K), the token of each slot
+  typename Backend::template storage<T> in, out;           // (M * K, C)
+  std::vector<row_range> segments;                         // (blocks, E), slots of each expert
+};
+
 /// Activations of one layer, M = B * T rows each.
 template <class T, class Backend>
 struct layer_activations {
@@ -32,7 +46,8 @@ struct layer_activations {
   typename Backend::template storage<T> sum_1;   // (M, C), the stream plus attention
   typename Backend::template storage<T> before;  // (M, F), before the activation; SwiGLU (M, 2 F)
   typename Backend::template storage<T> after;   // (M, F)
-  typename Backend::template storage<T> sum_2;   // (M, C), what the FFN is added to, plus the FFN
+  expert_activations<T, Backend> experts;
+  typename Backend::template storage<T> sum_2; // (M, C), what the FFN is added to, plus the FFN
 };
 
 /// Everything a model of these sizes works in, allocated once.
@@ -69,8 +84,9 @@ struct workspace {
   storage<T> dnormed;                               // (M, C)
   storage<T> dafter, dbefore;                       // (M, F), and as `before`
   storage<T> dheads, dqkv;
-  std::vector<sums> partial; // sums over chunks of rows, one for each that a layer makes
-  sums head_partial;         // (chunks, V)
+  storage<T> dchosen, dgates, drouter; // (M * K, C), (M, K), (M, E): of experts
+  std::vector<sums> partial;           // sums over chunks of rows, one for each that a layer makes
+  sums head_partial;                   // (chunks, V)
 
   workspace(const config& c, index batch, index length) {
     const index rows = batch * length;
@@ -84,8 +100,14 @@ struct workspace {
       size(l.qkv, rows * qkv_width(c));
       size(l.heads, rows * c.heads * c.head_dim);
       size(l.log_sum, rows * c.heads);
-      size(l.before, rows * before_width(c));
-      size(l.after, rows * c.ffn);
+      size(l.before, slots(c, rows) * before_width(c));
+      size(l.after, slots(c, rows) * c.ffn);
+      if (c.experts == 0) { continue; }
+      size(l.experts.logits, rows * c.experts);
+      for (auto* const s : {&l.experts.chosen, &l.experts.slots, &l.experts.rows}) { size(*s, rows * c.chosen); }
+      size(l.experts.gates, rows * c.chosen);
+      for (storage<T>* const s : {&l.experts.in, &l.experts.out}) { size(*s, rows * c.chosen * c.hidden); }
+      l.experts.segments.resize(static_cast<std::size_t>(msg::chunk_count(rows) * c.experts));
     }
     size(embedded, rows * c.hidden);
     size(branch, rows * c.hidden);
@@ -116,8 +138,13 @@ struct workspace {
     for (storage<T>* const s : {&branch_2, &stream_top, &stream_middle, &stream_low, &dnormed}) {
       size(*s, rows * c.hidden);
     }
-    size(dafter, rows * c.ffn);
-    if (before_width(c) != c.ffn) { size(dbefore, rows * before_width(c)); }
+    size(dafter, slots(c, rows) * c.ffn);
+    if (before_width(c) != c.ffn) { size(dbefore, slots(c, rows) * before_width(c)); }
+    if (c.experts > 0) {
+      size(dchosen, rows * c.chosen * c.hidden);
+      size(dgates, rows * c.chosen);
+      size(drouter, rows * c.experts);
+    }
     size(dheads, rows * c.heads * c.head_dim);
     size(dqkv, rows * qkv_width(c));
     partial.resize(8);
@@ -126,6 +153,10 @@ struct workspace {
   }
 
   [[nodiscard]] static index qkv_width(const config& c) noexcept { return (c.heads + 2 * kv_heads_of(c)) * c.head_dim; }
+  /// Rows that FFNs run on.
+  [[nodiscard]] static index slots(const config& c, index rows) noexcept {
+    return c.experts == 0 ? rows : rows * c.chosen;
+  }
   [[nodiscard]] static index before_width(const config& c) noexcept {
     return features_of(c.arch).act == activation::swiglu ? 2 * c.ffn : c.ffn;
   }

@@ -19,8 +19,12 @@ MSG_NAMESPACE_BEGIN
 /// Which numbers of a parameter are being grown; the optimizer's follow the dual of the law.
 enum class payload {
   value,   // split over `in` dimensions, factor w
-  moment1, // gradient-like (Adam m, momentum): split over `out` dimensions, factor w; fresh and newborn cells 0
-  moment2, // Adam v: split over `out` dimensions, factor w^2; fresh and newborn cells 0
+  moment1, // gradient-like (Adam m): split over `out` and `each` dimensions, factor w; fresh and newborn cells 0
+  moment2, // Adam v: split over `out` and `each` dimensions, factor w^2; fresh and newborn cells 0
+  // SGD's and Lion's momentum, and the matrix of Muon: what moment1 does, padding with zeros and tiling with division
+  // by the number of copies, is what the gradients of the grown model do. Muon makes it orthogonal again at its next
+  // step.
+  momentum = moment1
 };
 
 namespace detail {
@@ -79,8 +83,8 @@ template <class T>
 }
 
 /// Mean and standard deviation of a tensor of any strides, in double, in an order that depends on the shape alone.
-template <class T>
-[[nodiscard]] grow_filler matched_filler(const tensor_view<const T>& v) {
+template <class T, class Team = serial_team>
+[[nodiscard]] MSG_HOST_DEVICE grow_filler matched_filler(const tensor_view<const T>& v, const Team& team = {}) {
   const index size = v.size();
   const bool contiguous = v.contiguous();
   const auto at = [&v, contiguous](index i) {
@@ -93,20 +97,29 @@ template <class T>
     return static_cast<double>(v.data[offset]);
   };
   const auto n = static_cast<double>(size);
-  const double mean = serial_team{}.sum(size, at) / n;
-  const double squares = serial_team{}.sum(size, [&](index i) { return (at(i) - mean) * (at(i) - mean); });
+  const double mean = team.sum(size, at) / n;
+  const double squares = team.template fold<double>(size, [&](double lane, index i) {
+    const double apart = at(i) - mean;
+    return std::fma(apart, apart, lane);
+  });
   return {mean, std::sqrt(squares / n)};
 }
 
-[[nodiscard]] inline bool matches(const init& what) noexcept { return what.what == init::kind::matched; }
+/// Some fresh number depends on the mean or deviation of the old tensor.
+[[nodiscard]] inline bool looks_at_old(const param_plan& p) {
+  const auto looks = [](const init& i) { return i.what == init::kind::matched || i.what == init::kind::spread; };
+  return std::any_of(p.fillers.begin(), p.fillers.end(), looks) || std::any_of(p.noise.begin(), p.noise.end(), looks);
+}
 
 /// matched   what init::matched() stands for
-[[nodiscard]] inline grow_filler filler_of(const init& what, const grow_filler& matched) noexcept {
+[[nodiscard]] MSG_HOST_DEVICE inline grow_filler filler_of(const init& what, const grow_filler& matched) noexcept {
   switch (what.what) {
     case init::kind::zeros: return {0, 0};
     case init::kind::constant: return {what.value, 0};
     case init::kind::normal: return {0, what.value};
     case init::kind::matched: return matched;
+    case init::kind::spread: return {0, what.value * matched.deviation};
+    case init::kind::like_units: return {0, what.value, true};
   }
   return {};
 }
@@ -117,30 +130,37 @@ void apply_views(const Executor& on, const param_plan& p, const tensor_view<cons
   grow_row<T> kernel{};
   kernel.src = src;
   kernel.dst = dst;
-  const role split_role = what == payload::value ? role::in : role::out;
+  const bool moments = what != payload::value;
   index rows = 1;
   for (std::size_t d = 0; d + 1 < p.dims.size(); ++d) {
     const dimension_map& map = p.dims[d];
-    kernel.outer[d] = {map.source.data(), map.what == split_role ? map.split.data() : nullptr, map.flags.data(),
-                       map.filler.data()};
+    kernel.outer[d] = {
+        map.source.data(), moments ? map.dual.data() : map.split.data(),   map.flags.data(),
+        map.filler.data(), map.donor.empty() ? nullptr : map.donor.data(), map.twin.empty() ? nullptr : map.twin.data(),
+        map.groups.view()};
     rows *= map.new_size();
   }
   kernel.runs = p.runs.data();
   kernel.run_count = static_cast<index>(p.runs.size());
-  kernel.moments = what != payload::value;
+  kernel.inner_groups = p.dims.back().groups.view();
+  kernel.moments = moments;
   kernel.squared = what == payload::moment2;
-  kernel.inner_split = p.dims.back().what == split_role;
   kernel.scale = what == payload::value ? p.scale : what == payload::moment1 ? 1 / p.scale : 1 / (p.scale * p.scale);
-  kernel.base_split = p.base_role == split_role ? p.base_split : 1;
+  kernel.base_split = moments ? p.base_dual : p.base_split;
   kernel.stream = {p.seed, stream_of(p.name)};
-  if (!kernel.moments) {
-    const bool any_matches = std::any_of(p.fillers.begin(), p.fillers.end(), matches);
-    const grow_filler matched = any_matches ? matched_filler<T>(src) : grow_filler{};
-    for (std::size_t f = 0; f < p.fillers.size(); ++f) { kernel.fillers[f] = filler_of(p.fillers[f], matched); }
+  if (!moments) {
+    constexpr bool reads_src = !requires { Executor::matches_by_itself; }; // else src is not the host's to read
+    const grow_filler matched = reads_src && looks_at_old(p) ? matched_filler<T>(src) : grow_filler{};
+    for (std::size_t f = 0; f < p.fillers.size(); ++f) {
+      kernel.fillers[f] = filler_of(p.fillers[f], matched);
+      kernel.noise[f] = filler_of(p.noise[f], matched).deviation;
+    }
   }
   kernel.first_element = p.first_element;
+  kernel.first_noise = p.first_noise;
   kernel.base_flags = p.base_flags;
   kernel.base_filler = p.base_filler;
+  kernel.base_noise = p.base_noise;
   on.run(rows, p.dims.back().new_size(), kernel);
 }
 
@@ -167,8 +187,8 @@ void apply(const Executor& on, const param_plan& p, const Source& src, Destinati
                 "source and destination have one element type");
   const bool fresh_slice = (p.base_flags & detail::fresh_any) != 0;
   const tensor_view<const T> given = view_of(src);
-  const bool matches = what == payload::value && std::any_of(p.fillers.begin(), p.fillers.end(), detail::matches);
-  const bool none = fresh_slice && !matches && given.size() == 0; // nothing to read
+  const bool looks = what == payload::value && detail::looks_at_old(p);
+  const bool none = fresh_slice && !looks && given.size() == 0; // nothing to read
   const tensor_view<const T> from = none ? given : detail::shaped<const T>(given, p.old_shape(), p.name, "old tensor");
   const tensor_view<T> to = detail::shaped<T>(view_of(dst), p.new_shape(), p.name, "new tensor");
   if (detail::overlap<T>(from, to)) {

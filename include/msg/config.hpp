@@ -22,6 +22,14 @@
 #define MSG_HOST_DEVICE
 #endif
 
+// The body of a MSG_HOST_DEVICE function is being compiled for a GPU; or by a plain C++ compiler, for which the tests
+// provide threads in a GPU's stead. Only bodies may differ by it, never a declaration.
+#if !defined(__CUDACC__) || defined(__CUDA_ARCH__)
+#define MSG_DEVICE_BODY 1
+#else
+#define MSG_DEVICE_BODY 0
+#endif
+
 // For our own bugs only; bad input throws msg::error.
 #ifndef MSG_ASSERT
 #define MSG_ASSERT(condition) assert(condition)

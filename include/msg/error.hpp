@@ -25,6 +25,7 @@ enum class errc {
   shape_mismatch,    // a buffer does not have the shape the plan expects
   bad_argument,      // an option outside its range
   bad_state,         // saved growth state that does not fit
+  cuda,              // a call of the CUDA runtime failed
 };
 
 [[nodiscard]] constexpr std::string_view to_string(errc code) noexcept {
@@ -42,6 +43,7 @@ enum class errc {
     case errc::shape_mismatch: return "shape mismatch";
     case errc::bad_argument: return "bad argument";
     case errc::bad_state: return "bad state";
+    case errc::cuda: return "CUDA call failed";
   }
   return "unknown error";
 }

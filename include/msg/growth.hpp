@@ -65,8 +65,8 @@ public:
     for (const axis_plan& a : growth.axes()) {
       if (a.new_size == a.old_size) { continue; }
       const axis_contract& c = a.growth.contract;
-      log_.push_back({static_cast<index>(log_.size()), a.name, a.old_size, a.new_size, c.rule, a.placement, c.masked(),
-                      at_step, shape, growth.seed()});
+      log_.push_back({log_.empty() ? 0 : log_.back().id + 1, a.name, a.old_size, a.new_size, c.rule, a.placement,
+                      c.masked(), at_step, shape, growth.seed()});
       auto& births = births_[a.name];
       births.resize(static_cast<std::size_t>(a.old_size), 0);
       std::vector<index> grown;
@@ -75,6 +75,22 @@ public:
         grown.push_back(a.growth.is_newborn(j) ? at_step : births[static_cast<std::size_t>(source)]);
       }
       births = std::move(grown);
+    }
+  }
+
+  /// Forgets the growths that plan::undone() takes back, before the forward of `step`.
+  ///
+  /// undo  growth.undone(), of the last growth of each of its axes
+  /// Throws error{bad_argument}, changing nothing, unless those growths' masks are 0 at the step.
+  void take_back(const plan& undo, index step) {
+    for (const axis_plan& a : undo.axes()) { check_undo(a, step); }
+    for (const axis_plan& a : undo.axes()) {
+      if (a.new_size == a.old_size) { continue; }
+      log_.erase(last_of(a.name));
+      std::vector<index> kept;
+      for (const index unit : a.growth.source) { kept.push_back(births_[a.name][static_cast<std::size_t>(unit)]); }
+      births_[a.name] = std::move(kept);
+      if (last_of(a.name) == log_.end()) { births_.erase(a.name); }
     }
   }
 
@@ -161,7 +177,30 @@ private:
       }
     }
   }
+  [[nodiscard]] std::vector<growth_record>::const_iterator last_of(std::string_view axis_name) const {
+    auto last = log_.end();
+    for (auto g = log_.begin(); g != log_.end(); ++g) { last = g->axis == axis_name ? g : last; }
+    return last;
+  }
+  void check_undo(const axis_plan& a, index step) const {
+    if (a.new_size == a.old_size) { return; }
+    const auto g = last_of(a.name);
+    const bool fits = g != log_.end() && g->from == a.new_size && g->to == a.old_size;
+    if (fits && (!g->masked || (step >= g->at_step && g->value(step) == 0))) { return; }
+    throw error(diagnostic{.code = errc::bad_argument,
+                           .axis = a.name,
+                           .expected = fits ? "a mask of 0" : "the way back from its last growth",
+                           .found = fits ? std::to_string(g->value(step))
+                                         : std::to_string(a.old_size) + " to " + std::to_string(a.new_size)});
+  }
   void check_step(const axis_plan& a, index at_step) const {
+    if (a.new_size < a.old_size) {
+      throw error(diagnostic{.code = errc::bad_argument,
+                             .axis = a.name,
+                             .expected = "a growth",
+                             .found = std::to_string(a.old_size) + " to " + std::to_string(a.new_size),
+                             .hint = "take_back() notes an undone one"});
+    }
     index after = 0;
     for (const growth_record& g : log_) {
       if (g.axis == a.name) { after = std::max(after, g.at_step); }

@@ -236,7 +236,7 @@ template <tensor_like Tensor>
 }
 
 /// Factor for gradients of norm `norm` to have at most the norm `limit`; 0 or less: no limit. NaN stays NaN.
-[[nodiscard]] inline double clip_scale(double norm, double limit) noexcept {
+[[nodiscard]] MSG_HOST_DEVICE inline double clip_scale(double norm, double limit) noexcept {
   return limit <= 0 || norm <= limit ? 1 : limit / norm;
 }
 

@@ -8,6 +8,8 @@
 #include <msg/schema.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -86,7 +88,74 @@ public:
     if (!findings.empty()) { throw error(std::move(findings)); }
   }
 
+  /// Parameters whose moments are not exactly those of the grown model's own gradients, and why: what writes a normed
+  /// axis under `average`, under an uneven split, or read with paired noise; copies of experts; everything where the
+  /// function is not kept. All others follow the dual of the law to rounding.
+  [[nodiscard]] std::vector<approximate_moment> approximate_moments() const {
+    std::vector<approximate_moment> result;
+    for (const parameter& p : before_.parameters()) {
+      for (const axis_plan& a : axes_) {
+        const std::string& why =
+            a.growth.contract.keeps == strictness::none ? a.growth.contract.reason : a.growth.approximate;
+        if (why.empty() || (a.growth.contract.keeps != strictness::none && !mixes(a, p))) { continue; }
+        result.push_back({p.name, "axis '" + a.name + "': " + why});
+        break;
+      }
+    }
+    return result;
+  }
+
+  /// The way back from a growth whose fresh units are still silent (mask 0): it gives every parameter, and every
+  /// moment, the old slice as it is by now, bit for bit. Apply it as any plan, and tell growth_state::take_back().
+  /// Throws error{unsupported}, with every axis that is not masked: its fresh units act, or old numbers were rescaled.
+  [[nodiscard]] plan undone() const {
+    std::vector<diagnostic> findings;
+    std::vector<axis_plan> back;
+    for (const axis_plan& a : axes_) {
+      if (!silent(a)) {
+        findings.push_back({.code = errc::unsupported,
+                            .axis = a.name,
+                            .expected = "a growth behind a mask",
+                            .found = "rule " + a.growth.contract.rule,
+                            .hint = "its fresh units act, so nothing can take them back"});
+      }
+      axis_plan undo{.name = a.name, .old_size = a.new_size, .new_size = a.old_size};
+      for (std::size_t j = 0; j < a.old_of.size(); ++j) {
+        if (a.old_of[j] != fresh_unit) { undo.old_of.push_back(static_cast<index>(j)); }
+      }
+      undo.placement = placement::order::given;
+      undo.growth.source = undo.old_of;
+      undo.growth.split.assign(undo.old_of.size(), 1.0);
+      undo.growth.contract.axis = a.name;
+      undo.growth.contract.rule = "undo";
+      back.push_back(std::move(undo));
+    }
+    if (!findings.empty()) { throw error(std::move(findings)); }
+    return plan{detail::plan_builder{after_, before_, std::move(back), seed_}, seed_};
+  }
+
 private:
+  /// The axis mixes gradients of this parameter with others.
+  [[nodiscard]] bool mixes(const axis_plan& a, const parameter& p) const {
+    if (p.uses(a.name, role::each)) { return true; }
+    if (!p.uses(a.name, role::out)) { return false; }
+    const bool norm = p.what == kind::norm_gain || p.what == kind::norm_bias;
+    // a pre-norm's own gain and bias get their gradient behind the norm, where nothing is mixed yet
+    return !norm || !a.growth.partner.empty() || before_.norm_position_of(a.name) == norm_position::post;
+  }
+  /// Nothing hears the fresh units of an axis while its mask is 0, and old numbers are what they were.
+  [[nodiscard]] bool silent(const axis_plan& a) const {
+    const axis_contract& c = a.growth.contract;
+    if (a.new_size == a.old_size) { return true; }
+    for (std::size_t j = 0; j < a.old_of.size(); ++j) {
+      if (a.old_of[j] != fresh_unit && a.growth.split[j] != 1) { return false; }
+    }
+    const bool only_read = std::none_of(before_.parameters().begin(), before_.parameters().end(), [&](const auto& p) {
+      return p.uses(a.name, role::out) || p.uses(a.name, role::each);
+    });
+    return c.gain_factor == 1 && c.key_factor == 1 && (c.masked() || (only_read && c.keeps == strictness::exact));
+  }
+
   plan(detail::plan_builder&& built, std::uint64_t seed)
       : before_(built.before), after_(std::move(built.after)), axes_(std::move(built.axes)),
         parameters_(std::move(built.parameters)), seed_(seed) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <msg/axis.hpp>
+#include <msg/contract.hpp>
+#include <msg/fresh.hpp>
 #include <msg/schema.hpp>
 
 #include <concepts>
@@ -30,85 +32,7 @@ struct placement {
 
 /// Entries of axis_growth::source and placement::old_of that are no old unit.
 inline constexpr index fresh_unit = -1; // filled by the rule's initialisation
-inline constexpr index mean_unit = -2;  // average of the old units
-
-/// Numbers for fresh cells.
-struct init {
-  enum class kind { zeros, constant, normal, matched };
-  kind what = kind::zeros;
-  double value = 0; // constant: the value; normal: the standard deviation
-
-  [[nodiscard]] static constexpr init zeros() noexcept { return {kind::zeros, 0}; }
-  [[nodiscard]] static constexpr init constant(double v) noexcept { return {kind::constant, v}; }
-  [[nodiscard]] static constexpr init normal(double standard_deviation) noexcept {
-    return {kind::normal, standard_deviation};
-  }
-  /// Normal with the mean and standard deviation of the old tensor.
-  [[nodiscard]] static constexpr init matched() noexcept { return {kind::matched, 0}; }
-  friend constexpr bool operator==(const init&, const init&) noexcept = default;
-};
-
-/// Fresh values by the kind of parameter. Source: MSG, sec. 4.1 (normal 0.02; biases 0; gains 1).
-struct fresh_values {
-  init weight = init::normal(0.02);
-  init bias = init::zeros();
-  init norm_gain = init::constant(1);
-  init norm_bias = init::zeros();
-
-  /// One initialisation for every kind: what a test of strictness wants.
-  [[nodiscard]] static constexpr fresh_values all(init what) noexcept { return {what, what, what, what}; }
-  [[nodiscard]] constexpr const init& of(msg::kind what) const noexcept {
-    switch (what) {
-      case msg::kind::weight: return weight;
-      case msg::kind::bias: return bias;
-      case msg::kind::norm_gain: return norm_gain;
-      case msg::kind::norm_bias: return norm_bias;
-    }
-    return weight;
-  }
-};
-
-enum class fill { init, zero };
-
-/// What fresh cells hold, by where the fresh unit stands in the parameter (design: the law of growth).
-struct fresh_fills {
-  fill out = fill::init;     // fresh unit written by old ones
-  fill in = fill::init;      // fresh unit read by old ones
-  fill both = fill::init;    // fresh read by fresh
-  bool zero_writers = false; // layers: what a new layer writes to a normed (residual) axis is zero
-};
-
-enum class strictness {
-  exact,    // same value up to the sign of zeros, in any arithmetic that sums in order
-  rounding, // same function, different rounding
-  none,     // the function changes
-};
-
-[[nodiscard]] constexpr const char* to_string(strictness what) noexcept {
-  return what == strictness::exact ? "exact" : what == strictness::rounding ? "to rounding" : "not preserved";
-}
-
-/// What the forward pass must do on one grown axis for the growth to keep the function.
-struct axis_contract {
-  std::string axis{};
-  std::string rule{};
-  bool mask_activations = false;        // multiply activations on the axis by its axis_mask (select where it is 0)
-  bool mask_norm_statistics = false;    // norms over the axis: statistics weighted, outputs multiplied by the mask
-  bool weight_norm_statistics = false;  // norms over the axis: statistics weighted by the split, outputs untouched
-  bool blend_layers = false;            // x + c f(x) on fresh layers
-  bool mask_logits = false;             // add log c to the logits of fresh units
-  bool masked_by_readers = false;       // nothing: all who read fresh units (key-value heads) are masked themselves
-  double gain_factor = 1;               // applied to stored norm gains by apply()
-  double eps_factor = 1;                // the forward's eps times this
-  double softmax_scale = 1;             // attention logits times this
-  double logit_scale = 1;               // output logits times this
-  strictness keeps = strictness::exact; // given that the forward does the above
-  std::string reason{};                 // why not exact, or what to note
-  /// The axis has a mask that ramps from 0 to 1.
-  [[nodiscard]] bool masked() const noexcept {
-    return mask_activations || mask_norm_statistics || blend_layers || mask_logits || masked_by_readers;
-  }
-};
+inline constexpr index mean_unit = -2;  // where written, the average of the old units; where read, as fresh
 
 /// Query heads by the group that shares one key-value head: heads [g * new_size, (g + 1) * new_size) are group g.
 struct head_grouping {
@@ -128,11 +52,24 @@ struct rule_request {
   bool as_out = false, as_in = false, as_each = false; // the roles the axis has in the schema
   norm_kind norm = norm_kind::none;
   norm_position position = norm_position::pre;
-  bool logits = false; // a softmax runs over the axis
-  bool scored = false; // its units are summed in attention scores
-  std::uint64_t seed = 0;
+  bool residual = false; // a residual stream (schema::normed names it)
+  bool tied = false;     // output logits read the axis by a matrix that writes it, with no norm on the reading side
+  bool logits = false;   // a softmax runs over the axis
+  bool scored = false;   // its units are summed in attention scores
+  bool keyed = false;    // and the schema says which parameters write keys
+  bool any_residual = false, any_post_norm = false; // of the schema, on any axis
+  rotary_layout rotary = rotary_layout::none;
+  rotary_frequencies frequencies = rotary_frequencies::computed;
   head_grouping groups{};    // of query heads that share key-value heads
   bool feeds_groups = false; // the key-value heads of such groups: fresh ones are read by fresh query heads alone
+  std::uint64_t seed = 0;
+
+  /// Independent layers, and nothing else.
+  [[nodiscard]] bool is_layers() const noexcept { return as_each && !as_out && !as_in && !logits; }
+  /// Slices that a gate chooses from: a softmax runs over them.
+  [[nodiscard]] bool is_experts() const noexcept { return as_each && logits; }
+  /// Only read: a one-hot input selects a unit (positions, a vocabulary with an untied head).
+  [[nodiscard]] bool is_input() const noexcept { return as_in && !as_out && !as_each && !logits; }
 };
 
 /// What a rule decides: for each new unit a source, a split weight, and whether the optimizer sees it as newborn.
@@ -141,14 +78,20 @@ struct axis_growth {
   std::vector<index> source{};         // (new_size): old unit, fresh_unit or mean_unit
   std::vector<double> split{};         // (new_size): factor on `in` dimensions; empty: all 1
   std::vector<std::uint8_t> newborn{}; // (new_size): 1 where moments start at zero; empty: the fresh ones
+  std::vector<index> old_of{};         // (new_size): the rule's own order of the old units; empty: the request's
+  std::vector<index> partner{};        // (new_size): the copy that noise is paired with, or fresh_unit; empty: none
+  init noise{};                        // of paired columns of weights: +N on one copy, -N on its partner
+  bool from_next_layer = false; // newborn copies write what the next layer's unit writes; the last layer's, its own
+  bool fresh_writers = false;   // newborn copies are fresh where they are written (the rows of a router)
   fresh_fills fills{};
   fresh_values fresh{};
-  axis_contract contract{}; // axis and rule are filled in by the plan
-  std::string refused{};    // not empty: the rule cannot do this, and why
+  axis_contract contract{};  // axis and rule are filled in by the plan
+  std::string approximate{}; // not empty: why moments of what writes the axis are not exactly those of the grown model
+  std::string refused{};     // not empty: the rule cannot do this, and why
 
   [[nodiscard]] bool is_newborn(index unit) const {
     const auto j = static_cast<std::size_t>(unit);
-    return source[j] == fresh_unit || (!newborn.empty() && newborn[j] != 0);
+    return source[j] < 0 || (!newborn.empty() && newborn[j] != 0);
   }
 };
 

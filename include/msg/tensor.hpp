@@ -36,8 +36,11 @@ struct tensor_view {
     }
     return true;
   }
-  [[nodiscard]] constexpr operator tensor_view<const T>() const noexcept requires(!std::is_const_v<T>) {
-    tensor_view<const T> result;
+  // A template, as a conversion to itself, which it would be for a const T, makes nvcc warn.
+  template <class Constant>
+    requires(std::is_same_v<Constant, const T> && !std::is_const_v<T>)
+  [[nodiscard]] constexpr operator tensor_view<Constant>() const noexcept {
+    tensor_view<Constant> result;
     result.data = data;
     result.rank = rank;
     for (index d = 0; d < max_rank; ++d) {

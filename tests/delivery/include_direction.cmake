@@ -1,18 +1,18 @@
 # Reads the #include lines of every header below INCLUDE_DIR and requires that they flow one way:
 #
-#   config <- error <- {tensor, axis, random} <- parameter <- schema <- request <- rules <- plan <- everything else <- grow
+#   config <- error <- {tensor, axis, random} <- parameter, fresh, contract <- schema <- request <- rules <- plan <- everything else <- grow
 #
 # kernels see config, tensor, random; exec sees config; a .hpp never sees CUDA; the library needs the standard library
 # alone; and nothing includes itself by a detour.
 cmake_minimum_required(VERSION 3.20)
 
 # Who may include what, both without `msg/` and `.hpp`; the first line that fits decides.
-set(base "config|error|tensor|axis|random|parameter")
+set(base "config|error|tensor|axis|random|parameter|fresh|contract")
 set(rules
   "config -> nothing"
   "error -> config"
-  "tensor|axis|random -> config|error"
-  "parameter -> ${base}"
+  "tensor|axis|random|contract -> config|error"
+  "parameter|fresh -> ${base}"
   "schema -> ${base}"
   "schemas/.* -> ${base}|schema"
   "request -> ${base}|schema"

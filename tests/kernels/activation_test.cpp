@@ -16,13 +16,13 @@ namespace {
 
 using real = long double;
 constexpr msg::index row_count = 3;
-const msg::host on;
+const rows::device on;
 
 // The functions with the C library in long double: value and derivative; steepness is the
 // size of the exponential's argument in the kernel; roundings, in half epsilons, what its other operations may add:
 // exp 2, a division, sums and products 3; erf's polynomial cancels, its terms add up to 11 times its value.
 struct exact_identity {
-  using kernel = msg::identity;
+  using kernel = msg::no_activation;
   static real value(real x) { return x; }
   static real slope(real) { return 1; }
   static real steepness(real) { return 0; }
@@ -57,6 +57,12 @@ struct exact_gelu_erf {
   static real value(real x) { return x / 2 * std::erfc(-x * root_half); }
   static real slope(real x) { return std::erfc(-x * root_half) / 2 + x * density * std::exp(-x * x / 2); }
   static real steepness(real x) { return x * x / 2; }
+};
+
+struct exact_tanh {
+  using kernel = msg::hyperbolic_tangent;
+  static real value(real x) { return std::tanh(x); }
+  static real slope(real x) { return 1 / (std::cosh(x) * std::cosh(x)); }
 };
 
 /// Deep in the negative tail results have vanished, and the kernels stop following them.
@@ -109,7 +115,7 @@ TEST_CASE("the functions the tests compare with are those of the paper", "[kerne
 }
 
 TEMPLATE_TEST_CASE("the derivatives the tests compare with are derivatives", "[kernels][activation]", exact_identity,
-                   exact_silu, exact_gelu_tanh, exact_gelu_erf) {
+                   exact_silu, exact_gelu_tanh, exact_gelu_erf, exact_tanh) {
   const real h = 1e-3L;
   for (const double point : points<double>(8)) {
     const auto x = static_cast<real>(point);
@@ -145,6 +151,23 @@ TEMPLATE_PRODUCT_TEST_CASE("activations and their slopes are accurate to a few e
   }
   CHECK(values.worst() <= 1);
   CHECK(slopes.worst() <= 1);
+}
+
+TEMPLATE_TEST_CASE("the hyperbolic tangent and its slope are accurate to a few epsilon", "[kernels][activation]", float,
+                   double) {
+  using T = TestType;
+  rows::distance values, slopes;
+  for (const T x : points<T>(8)) {
+    const auto z = static_cast<real>(x);
+    // the C library's tanh is within 2 ulp; 1 - y loses it against 1, three more roundings
+    values.add(msg::hyperbolic_tangent::value(x), exact_tanh::value(z), 2 * rows::epsilon<T> * std::abs(z));
+    slopes.add(msg::hyperbolic_tangent::slope(x), exact_tanh::slope(z), 4 * rows::epsilon<T>);
+  }
+  CHECK(values.worst() <= 1);
+  CHECK(slopes.worst() <= 1);
+  CHECK(msg::hyperbolic_tangent::value(rows::infinity<T>) == T(1));
+  CHECK(msg::hyperbolic_tangent::slope(-rows::infinity<T>) == T(0));
+  CHECK(std::isnan(msg::hyperbolic_tangent::value(rows::nan<T>)));
 }
 
 TEMPLATE_PRODUCT_TEST_CASE("activations are sound at the ends of the number range", "[kernels][activation]", std::tuple,
@@ -263,4 +286,89 @@ TEST_CASE("activations work in place", "[kernels][activation]") {
   on.run(row_count, width,
          msg::activation_backward<float>{same.data(), bias.data(), dy.data(), same.data(), width, {}});
   CHECK(rows::differing(same, expected) == 0);
+}
+
+TEST_CASE("an activation on some columns of wider rows leaves the others alone", "[kernels][activation]") {
+  const msg::index width = GENERATE(1, 17, 33);
+  const msg::index stride = width + 5;
+  const auto x = rows::normal<float>(row_count * stride, 1);
+  const auto bias = rows::normal<float>(width, 2);
+  const rows::unit_mask mask = rows::appended(width / 2, width, 0.3F);
+  auto y = x;
+  on.run(row_count, width,
+         msg::activation_forward<float, msg::no_activation>{y.data() + 2, bias.data(), y.data() + 2, width, mask.view(),
+                                                            1, stride});
+  msg::index wrong = 0;
+  for (msg::index i = 0; i < row_count * stride; ++i) {
+    const msg::index j = i % stride - 2;
+    const bool inside = j >= 0 && j < width;
+    const float expected = inside ? static_cast<float>(mask(j)) * (x[at(i)] + bias[at(j)]) : x[at(i)];
+    wrong += y[at(i)] == expected ? 0 : 1;
+  }
+  CHECK(wrong == 0);
+}
+
+TEMPLATE_TEST_CASE("a gated unit is the activation of the gate times the up, under the mask", "[kernels][activation]",
+                   float, double) {
+  using T = TestType;
+  const auto width = GENERATE(from_range(rows::widths));
+  const auto x = rows::normal<T>(row_count * 2 * width, 1);
+  const auto dy = rows::normal<T>(row_count * width, 2);
+  for (const rows::named_mask& m : rows::masks(width)) {
+    CAPTURE(width, m.name);
+    std::vector<T> y(at(row_count * width), rows::nan<T>);
+    std::vector<T> dx(x.size(), rows::nan<T>);
+    on.run(row_count, width, msg::gated_forward<T>{x.data(), y.data(), width, m.mask.view()});
+    on.run(row_count, width, msg::gated_backward<T>{x.data(), dy.data(), dx.data(), width, m.mask.view()});
+    auto in_place = x;
+    on.run(row_count, width, msg::gated_backward<T>{in_place.data(), dy.data(), in_place.data(), width, m.mask.view()});
+    msg::index wrong = 0;
+    rows::distance values, gates, ups;
+    for (msg::index i = 0; i < row_count * width; ++i) {
+      const msg::index j = i % width;
+      const msg::index gate_at = i / width * 2 * width + j;
+      const T gate = x[at(gate_at)];
+      const T up = x[at(gate_at + width)];
+      const auto unit = static_cast<T>(m.mask(j));
+      // the same operations on one element alone: the same bits
+      wrong += y[at(i)] == unit * (msg::silu::value(gate) * up) ? 0 : 1;
+      wrong += dx[at(gate_at)] == unit * (dy[at(i)] * up * msg::silu::slope(gate)) ? 0 : 1;
+      wrong += dx[at(gate_at + width)] == unit * (dy[at(i)] * msg::silu::value(gate)) ? 0 : 1;
+      // and what they should be: silu is within 4 epsilon for such arguments, its slope within 4 of 1; three products
+      const auto g = static_cast<real>(gate);
+      const auto u = static_cast<real>(up);
+      const auto d = static_cast<real>(dy[at(i)]);
+      const real c = m.mask(j);
+      const real value = exact_silu::value(g);
+      values.add(y[at(i)], c * value * u, 7 * rows::epsilon<T> * std::abs(value * u));
+      gates.add(dx[at(gate_at)], c * d * u * exact_silu::slope(g), 7 * rows::epsilon<T> * std::abs(d * u));
+      ups.add(dx[at(gate_at + width)], c * d * value, 7 * rows::epsilon<T> * std::abs(d * value));
+    }
+    CHECK(wrong == 0);
+    CHECK(values.worst() <= 1);
+    CHECK(gates.worst() <= 1);
+    CHECK(ups.worst() <= 1);
+    CHECK(rows::differing(in_place, dx) == 0);
+  }
+}
+
+TEST_CASE("a gated unit under a zero mask writes 0, whatever its gate and up hold", "[kernels][activation]") {
+  const msg::index width = 33;
+  const msg::index old_width = 20;
+  auto x = rows::normal<float>(row_count * 2 * width, 1);
+  auto dy = rows::normal<float>(row_count * width, 2);
+  const rows::unit_mask mask = rows::appended(old_width, width, 0);
+  const auto fresh = [&](msg::index i) { return i % width >= old_width; };
+  for (msg::index i = 0; i < row_count * 2 * width; ++i) {
+    if (fresh(i)) { x[at(i)] = i % 2 == 0 ? rows::nan<float> : rows::infinity<float>; }
+  }
+  for (msg::index i = 0; i < row_count * width; ++i) {
+    if (fresh(i)) { dy[at(i)] = rows::nan<float>; }
+  }
+  std::vector<float> y(dy.size(), rows::nan<float>);
+  std::vector<float> dx(x.size(), rows::nan<float>);
+  on.run(row_count, width, msg::gated_forward<float>{x.data(), y.data(), width, mask.view()});
+  on.run(row_count, width, msg::gated_backward<float>{x.data(), dy.data(), dx.data(), width, mask.view()});
+  for (msg::index i = 0; i < row_count * width; ++i) { CHECK((y[at(i)] == 0) == fresh(i)); }
+  for (msg::index i = 0; i < row_count * 2 * width; ++i) { CHECK((dx[at(i)] == 0) == fresh(i)); }
 }

@@ -13,7 +13,7 @@ using rows::at;
 namespace {
 
 constexpr msg::index row_count = 3;
-const msg::host on;
+const rows::device on;
 
 } // namespace
 

@@ -15,7 +15,7 @@ namespace {
 const std::vector<msg::index> row_counts{0, 1, 3, 4, 5, 63, 64, 65, 130};
 
 template <class T>
-void add_column_sums(const msg::host& on, const T* dy, msg::index row_count, msg::index width, msg::index stride,
+void add_column_sums(const rows::device& on, const T* dy, msg::index row_count, msg::index width, msg::index stride,
                      std::vector<T>& out) {
   const msg::index chunks = msg::chunk_count(row_count);
   std::vector<T> partial(at(chunks * width), rows::nan<T>);

@@ -182,7 +182,7 @@ struct norm_run {
     }
   }
 
-  void forward(const msg::host& on = {}) {
+  void forward(const rows::device& on = {}) {
     if constexpr (kind == norm_kind::layer) {
       on.run(row_count, width,
              msg::layer_norm_forward<T>{x.data(), gain.data(), bias.data(), y.data(), mean.data(), rstd.data(), width,
@@ -193,7 +193,7 @@ struct norm_run {
                                       output.view()});
     }
   }
-  void backward(const msg::host& on = {}, bool accumulate = false) {
+  void backward(const rows::device& on = {}, bool accumulate = false) {
     if constexpr (kind == norm_kind::layer) {
       on.run(row_count, width,
              msg::layer_norm_backward<T>{x.data(), gain.data(), mean.data(), rstd.data(), dy.data(), dx.data(), width,
@@ -204,7 +204,7 @@ struct norm_run {
                                        weight.view(), output.view()});
     }
   }
-  void parameter_gradients(const msg::host& on = {}) {
+  void parameter_gradients(const rows::device& on = {}) {
     const index chunks = msg::chunk_count(row_count);
     std::vector<T> gain_partial(at(chunks * width), nan<T>);
     std::vector<T> bias_partial(at(chunks * width), nan<T>);

@@ -222,7 +222,7 @@ TEST_CASE("norms run without places for their statistics", "[kernels][norm]") {
   norm_run<float, norm_kind::layer> run(3, width, {}, {});
   run.forward();
   std::vector<float> y(run.y.size(), rows::nan<float>);
-  const msg::host on;
+  const rows::device on;
   on.run(3, width,
          msg::layer_norm_forward<float>{
              run.x.data(), run.gain.data(), run.bias.data(), y.data(), nullptr, nullptr, width, 1e-5, {}, {}});
@@ -236,7 +236,7 @@ TEMPLATE_TEST_CASE("norms work in place", "[kernels][norm]", layer_float, rms_fl
   apart.backward();
   const auto y = rows::mixed(width);
   norm_run<float, TestType::norm> same(3, width, y, y);
-  const msg::host on;
+  const rows::device on;
   if constexpr (TestType::norm == norm_kind::layer) {
     on.run(3, width,
            msg::layer_norm_forward<float>{same.x.data(), same.gain.data(), same.bias.data(), same.x.data(), nullptr,

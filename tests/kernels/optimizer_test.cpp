@@ -1,4 +1,5 @@
 // Optimizer kernels against plain long-double loops, at every kind of row: plain, runs, single positions, outer ages.
+#include "kernels/device.hpp"
 #include "support/catch.hpp"
 
 #include <msg/exec/serial.hpp>
@@ -64,8 +65,8 @@ msg::update_row<Rule, T, T, T> kernel_of(const Rule& rule, state<T>& s, index le
 }
 
 template <class Kernel>
-void run(const Kernel& kernel, index rows) {
-  for (index row = 0; row < rows; ++row) { kernel(msg::serial_team{}, row); }
+void run(const Kernel& kernel, index row_count) {
+  rows::device{}.run(row_count, 1, kernel);
 }
 
 } // namespace

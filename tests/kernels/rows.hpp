@@ -1,6 +1,8 @@
 // What kernel tests share: sizes around the team's lanes, random rows, masks, and comparison by bits.
 #pragma once
 
+#include "kernels/device.hpp"
+
 #include <msg/exec/serial.hpp>
 #include <msg/random.hpp>
 #include <msg/tensor.hpp>
@@ -19,7 +21,7 @@ namespace rows {
 using msg::index;
 
 /// Around 0, 1, the 16 lanes, and whole vectors of every target.
-inline const std::vector<index> widths{0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 768};
+inline const std::vector<index> widths{0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 768, 1023};
 
 template <class T>
 constexpr double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());

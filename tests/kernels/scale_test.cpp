@@ -18,7 +18,7 @@ template <class T>
 [[nodiscard]] std::vector<T> scaled(const std::vector<T>& x, msg::index width, const rows::unit_mask& mask,
                                     msg::index repeat) {
   std::vector<T> y(x.size(), rows::nan<T>);
-  msg::host{}.run(row_count, width, msg::scale_row<T>{x.data(), y.data(), width, mask.view(), repeat});
+  rows::device{}.run(row_count, width, msg::scale_row<T>{x.data(), y.data(), width, mask.view(), repeat});
   return y;
 }
 
@@ -86,7 +86,7 @@ TEMPLATE_TEST_CASE("scale works in place", "[kernels][scale]", float, double) {
   const rows::unit_mask mask = rows::mixed(65);
   auto x = rows::normal<TestType>(row_count * width, 4);
   const auto expected = scaled(x, width, mask, repeat);
-  msg::host{}.run(row_count, width, msg::scale_row<TestType>{x.data(), x.data(), width, mask.view(), repeat});
+  rows::device{}.run(row_count, width, msg::scale_row<TestType>{x.data(), x.data(), width, mask.view(), repeat});
   CHECK(rows::differing(x, expected) == 0);
 }
 

@@ -3,6 +3,7 @@
 
 #include "support/tiny_transformer.hpp"
 
+#include "transformer/cpu_backend.hpp"
 #include "transformer/grow_model.hpp"
 #include "transformer/model.hpp"
 

@@ -4,8 +4,7 @@
 #include "support/test_rules.hpp"
 
 #include <msg/plan.hpp>
-#include <msg/rules/mask.hpp>
-#include <msg/rules/stack.hpp>
+#include <msg/presets.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -37,12 +36,14 @@ public:
     const msg::index parameters = 1 + below(5);
     for (msg::index p = 0; p < parameters; ++p) { add_parameter(made.before, "p" + std::to_string(p)); }
     for (const msg::axis& a : axes_) { describe(made.before, a); }
+    group_two(made.before);
     axes_ = made.before.axes(); // an axis may have stayed without a use
     made.options = {.seed = draw_(), .placement = placement_for(nullptr, 0)};
     for (const msg::axis& a : axes_) {
       if (below(4) != 0) { made.requests.push_back(request_for(made, a)); }
     }
-    if (below(6) == 0) { spoil(made); }
+    keep_groups(made);
+    if (made.before.groups().empty() && below(6) == 0) { spoil(made); }
     return made;
   }
 
@@ -94,8 +95,37 @@ private:
   }
   void describe(msg::schema& s, const msg::axis& a) {
     const msg::index what = below(6);
-    if (what == 0) { s.normed(a, below(2) == 0 ? msg::norm_kind::layer : msg::norm_kind::rms); }
+    if (what == 0) { s.normed(a, static_cast<msg::norm_kind>(below(3)), static_cast<msg::norm_position>(below(2))); }
     if (what == 1) { s.logits(a); }
+    if (what == 2) {
+      s.scored(a);
+      for (const msg::parameter& p : s.parameters()) {
+        if (below(2) == 0) { s.keys(p.name, below(3)); }
+      }
+    }
+  }
+
+  /// Query heads and key-value heads, where two axes have sizes for it.
+  void group_two(msg::schema& s) {
+    const std::vector<msg::axis> used = s.axes();
+    if (used.size() < 2 || below(3) != 0) { return; }
+    const auto heads = static_cast<std::size_t>(below(std::ssize(used)));
+    const std::size_t kv = (heads + 1) % used.size();
+    if (used[heads].size % used[kv].size == 0) { s.grouped(used[heads], used[kv]); }
+  }
+  /// Sizes that keep the groups whole, in an order that every group can have.
+  void keep_groups(random_case& made) {
+    for (const msg::head_groups& pair : made.before.groups()) {
+      const msg::index kv = made.before.axis_at(pair.kv_heads).size, heads = made.before.axis_at(pair.heads).size;
+      drop_requests_of(made, pair.heads);
+      msg::index groups = kv;
+      for (const msg::request& r : made.requests) { groups = r.axis == pair.kv_heads ? r.new_size : groups; }
+      const msg::index new_heads = groups * (heads / kv + below(2));
+      if (new_heads == heads && below(2) == 0) { continue; }
+      made.requests.push_back(
+          made.before.axis_at(pair.heads)
+              .grow_to(new_heads, {.rule = arbitrary{draw_()}, .placement = placement_for(nullptr, 0)}));
+    }
   }
 
   /// `a` null: no given order, which fits one axis alone.
@@ -113,33 +143,43 @@ private:
     }
     return msg::placement::given(std::move(order));
   }
-  [[nodiscard]] msg::rule rule_for(const msg::schema& s, const msg::axis& a) {
-    bool each_alone = true;
-    for (const msg::parameter& p : s.parameters()) {
-      each_alone = each_alone && !p.uses(a.name, msg::role::out) && !p.uses(a.name, msg::role::in);
-    }
-    bool each = false;
-    for (const msg::parameter& p : s.parameters()) { each = each || p.uses(a.name, msg::role::each); }
+  [[nodiscard]] msg::rule rule_for(bool scored) {
     switch (below(6)) {
       case 0:
+        if (scored) { return arbitrary{draw_()}; } // no mask makes a head wider
         return msg::mask{.fresh = below(2) == 0 ? msg::fresh_values{} : msg::fresh_values::all(msg::init::normal(30)),
                          .width = below(2) == 0 ? msg::mask::start::fresh : msg::mask::start::copy,
                          .layers = below(2) == 0 ? msg::mask::start::fresh : msg::mask::start::copy};
       case 1: return copies{below(2) == 0 ? 0.0 : 0.625};
       case 2: return identity_layers{};
-      case 3:
-        if (each && each_alone) { return msg::stack{}; }
-        return blocks{.fills = {.in = msg::fill::zero}};
+      case 3: return blocks{.fills = {.in = msg::fill::zero}};
       default: return arbitrary{draw_()};
+    }
+  }
+  /// A rule of the library's own, or a preset, with its defaults or others.
+  [[nodiscard]] msg::rule library_rule() {
+    switch (below(5)) {
+      case 0:
+        return msg::duplicate{.split = msg::uneven{0.25},
+                              .from = msg::duplicate::sources::random,
+                              .noise = msg::init::normal(0.5),
+                              .seed = draw_()};
+      case 1: return msg::duplicate{.writes = msg::duplicate::donor::next_layer, .noise = msg::init::spread(0.5)};
+      case 2: return msg::mask{.fresh = msg::fresh_values::all(msg::init::like_units())};
+      default: return msg::rule_by_name(msg::named_rules[below(std::ssize(msg::named_rules))].name);
     }
   }
   [[nodiscard]] msg::request request_for(const random_case& made, const msg::axis& a) {
     const msg::index new_size = a.size + below(5);
-    msg::grow_options options{.rule = rule_for(made.before, a)};
+    const msg::request published = a.grow_to(new_size, {.rule = library_rule()});
+    // Which axes a rule refuses is for other tests; here all others are wanted.
+    if (below(2) == 0 && msg::diagnose(made.before, {published}, msg::mask{}, made.options).empty()) {
+      return published;
+    }
+    msg::grow_options options{.rule = rule_for(made.before.is_scored(a.name))};
     if (below(2) == 0) { options.placement = placement_for(&a, new_size); }
     return a.grow_to(new_size, options);
   }
-
   void spoil(random_case& made) {
     switch (below(6)) {
       case 0:

@@ -62,7 +62,8 @@ struct identity_layers {
   }
 };
 
-/// Any answer the law allows, drawn from a seed: fresh units and copies, newborn or not, with splits of any size.
+/// Any answer the law allows, drawn from a seed: fresh units, means and copies, newborn or not, donated or not, with
+/// splits of any size, noise in pairs and factors.
 struct arbitrary {
   static constexpr const char* name = "arbitrary";
   std::uint64_t seed = 0;
@@ -75,29 +76,51 @@ struct arbitrary {
     const auto real = [&draw] { return static_cast<double>(draw() >> 11) * 0x1p-53; };
     const auto fill = [&] { return below(2) == 0 ? msg::fill::init : msg::fill::zero; };
     const auto number = [&] {
-      switch (below(4)) {
+      switch (below(6)) {
         case 0: return msg::init::zeros();
         case 1: return msg::init::constant(real() - 0.5);
         case 2: return msg::init::matched();
+        case 3: return msg::init::spread(real());
+        case 4: return msg::init::like_units(below(2) == 0 ? 0 : real());
         default: return msg::init::normal(0.5 + real());
       }
     };
     msg::axis_growth result{.source = asked.old_of,
-                            .fills = {fill(), fill(), fill(), below(2) == 0},
+                            .from_next_layer = below(3) == 0,
+                            .fresh_writers = below(4) == 0,
+                            .fills = {fill(), fill(), fill(), below(2) == 0, below(2) == 0},
                             .fresh = {number(), number(), number(), number()}};
     result.contract.mask_activations = below(3) == 0;
     result.contract.gain_factor = below(2) == 0 ? 1 : 0.5 + real();
+    result.contract.key_factor = below(2) == 0 ? 1 : 0.5 + real();
     std::vector<double> sum(static_cast<std::size_t>(asked.old_size), 0);
     for (msg::index& unit : result.source) {
       const bool fresh = unit == msg::fresh_unit;
-      if (fresh && below(2) == 0) { unit = below(asked.old_size); }
-      const bool newborn = fresh && (unit == msg::fresh_unit || result.contract.masked() || below(2) == 0);
+      if (fresh && below(2) == 0) {
+        unit = below(asked.old_size);
+      } else if (fresh && !asked.as_each && below(2) == 0) {
+        unit = msg::mean_unit;
+      }
+      const bool newborn = fresh && (unit < 0 || result.contract.masked() || below(2) == 0);
       result.newborn.push_back(newborn ? 1 : 0);
       result.split.push_back(0.25 + real());
       if (!newborn) { sum[static_cast<std::size_t>(unit)] += result.split.back(); }
     }
     for (std::size_t j = 0; j < result.source.size(); ++j) {
       if (result.newborn[j] == 0) { result.split[j] /= sum[static_cast<std::size_t>(result.source[j])]; }
+    }
+    if (below(2) == 0) {
+      result.noise = below(2) == 0 ? msg::init::normal(real()) : msg::init::spread(real());
+      result.partner.assign(result.source.size(), msg::fresh_unit);
+      for (std::size_t j = 0; j < result.source.size(); ++j) {
+        for (std::size_t k = j + 1; k < result.source.size(); ++k) {
+          const bool free = result.partner[j] < 0 && result.partner[k] < 0;
+          if (free && result.source[j] >= 0 && result.source[j] == result.source[k]) {
+            result.partner[j] = static_cast<msg::index>(k);
+            result.partner[k] = static_cast<msg::index>(j);
+          }
+        }
+      }
     }
     return result;
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "transformer/config.hpp"
+#include "transformer/cpu_backend.hpp"
 #include "transformer/model.hpp"
 
 #include <msg/random.hpp>
@@ -22,22 +23,27 @@ using reference::config;
 using reference::tensor_set;
 
 /// The configurations that tests go through: every architecture, Llama in both forms it comes in.
-enum class form { gpt2, bert, llama, tied_llama };
-inline const std::vector<form> forms{form::gpt2, form::bert, form::llama, form::tied_llama};
+enum class form { gpt2, bert, llama, tied_llama, parallel_gpt2, mixture };
+inline const std::vector<form> forms{form::gpt2,       form::bert,          form::llama,
+                                     form::tied_llama, form::parallel_gpt2, form::mixture};
 
 [[nodiscard]] inline std::string name_of(form f) {
-  static const char* const names[] = {"gpt2", "bert", "llama, two queries a key", "llama, tied"};
+  static const char* const names[] = {"gpt2",        "bert",           "llama, two queries a key",
+                                      "llama, tied", "gpt2, parallel", "llama, experts"};
   return names[static_cast<int>(f)];
 }
 
 /// The sizes of a GPT as another form. Heads of rotary models are even; grouped ones get two query heads for each head.
 [[nodiscard]] inline config as(form f, config sizes) {
-  static constexpr architecture archs[] = {architecture::gpt2, architecture::bert, architecture::llama,
-                                           architecture::llama};
+  static constexpr architecture archs[] = {architecture::gpt2,  architecture::bert, architecture::llama,
+                                           architecture::llama, architecture::gpt2, architecture::llama};
   const config constants = reference::defaults_of(archs[static_cast<int>(f)]);
   sizes.arch = constants.arch;
   sizes.norm_eps = constants.norm_eps;
   sizes.tied = f != form::llama;
+  sizes.parallel = f == form::parallel_gpt2;
+  if (f == form::mixture && sizes.experts == 0) { sizes.experts = 3; }
+  if (f != form::mixture) { sizes.experts = 0; }
   if (sizes.arch == architecture::llama) { sizes.head_dim += sizes.head_dim % 2; }
   if (f == form::llama) {
     sizes.kv_heads = sizes.heads;
@@ -116,7 +122,7 @@ struct mask {
 
 /// Masks of a growth from one config to a larger one, at ramp value c; axes of equal size have none.
 struct growth_masks {
-  mask hidden, ffn, heads, layers, kv_heads, vocab;
+  mask hidden, ffn, heads, layers, kv_heads, vocab, experts;
   bool released = false;
 
   growth_masks() = default;
@@ -130,6 +136,7 @@ struct growth_masks {
     set(layers, from.layers, to.layers);
     set(kv_heads, kv_heads_of(from), kv_heads_of(to));
     set(vocab, from.vocab, to.vocab);
+    set(experts, from.experts, to.experts);
   }
   [[nodiscard]] reference::masks view() const {
     return {.hidden = hidden.view(),
@@ -138,6 +145,7 @@ struct growth_masks {
             .layers = layers.value.empty() ? nullptr : layers.value.data(),
             .kv_heads = kv_heads.view(),
             .vocab = vocab.view(),
+            .experts = experts.view(),
             .released = released};
   }
 };

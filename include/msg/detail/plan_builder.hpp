@@ -1,15 +1,15 @@
 // How a plan is made: checks of the requests, the rules' answers, and their maps carried to every dimension.
 #pragma once
 
+#include <msg/detail/plan_check.hpp>
+#include <msg/detail/plan_dimensions.hpp>
 #include <msg/detail/plan_entries.hpp>
-#include <msg/kernels/grow.hpp>
+#include <msg/kernels/grow_data.hpp>
 #include <msg/request.hpp>
 #include <msg/schema.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <string>
 #include <string_view>
@@ -53,6 +53,12 @@ struct plan_builder {
     for (const axis_plan& a : axes) { sizes[a.name] = a.new_size; }
     after = before.resized(sizes);
     for (std::size_t p = 0; p < before.parameters().size(); ++p) { add_parameter(p, options.seed); }
+  }
+
+  /// Axes that need no rule: the way back from a growth.
+  plan_builder(const schema& grown, const schema& original, std::vector<axis_plan> decided, std::uint64_t seed)
+      : before(grown), after(original), axes(std::move(decided)) {
+    for (std::size_t p = 0; p < before.parameters().size(); ++p) { add_parameter(p, seed); }
   }
 
 private:
@@ -153,21 +159,71 @@ private:
                      .interleaved = where.what == placement::order::interleave,
                      .norm = before.norm_of(asked.axis),
                      .position = before.norm_position_of(asked.axis),
+                     .residual = before.is_residual(asked.axis),
+                     .tied = has_tied_head(asked.axis),
                      .logits = before.has_logits(asked.axis),
                      .scored = before.is_scored(asked.axis),
-                     .seed = options.seed,
-                     .groups = std::move(groups)};
+                     .rotary = before.rotary_of(asked.axis).first,
+                     .frequencies = before.rotary_of(asked.axis).second,
+                     .groups = std::move(groups),
+                     .seed = options.seed};
     for (const head_groups& pair : before.groups()) { ask.feeds_groups |= pair.kv_heads == asked.axis; }
     for (const parameter& p : before.parameters()) {
       ask.as_out = ask.as_out || p.uses(asked.axis, role::out);
       ask.as_in = ask.as_in || p.uses(asked.axis, role::in);
       ask.as_each = ask.as_each || p.uses(asked.axis, role::each);
+      ask.keyed = ask.keyed || (before.writes_keys(p.name) && p.uses(asked.axis, role::out));
+    }
+    for (const axis& a : before.axes()) {
+      if (!before.is_residual(a.name)) { continue; }
+      ask.any_residual = true;
+      const bool normed = before.norm_of(a.name) != norm_kind::none;
+      ask.any_post_norm |= normed && before.norm_position_of(a.name) == norm_position::post;
     }
     result.growth = by(ask);
     result.growth.contract.axis = asked.axis;
-    result.growth.contract.rule = by.name();
+    if (result.growth.contract.rule.empty()) { result.growth.contract.rule = by.name(); }
     if (result.growth.split.empty()) { result.growth.split.assign(result.growth.source.size(), 1.0); }
-    if (check_growth(result, by.name())) { axes.push_back(std::move(result)); }
+    if (!result.growth.old_of.empty() && !take_order(asked, by.name(), result)) { return; }
+    if (const auto fault = growth_check(result, ask, by.name())()) {
+      findings.push_back(*fault);
+    } else {
+      axes.push_back(std::move(result));
+    }
+  }
+
+  // The rule's own order of the old units, in place of a placement that nobody insisted on.
+  bool take_order(const request& asked, const std::string& by, axis_plan& result) {
+    std::vector<index>& order = result.growth.old_of;
+    if (order == result.old_of) { return true; }
+    if (asked.options.placement || group_of(asked.axis) != nullptr) {
+      refuse(errc::bad_placement, asked.axis, "no placement", positions_text(result.old_of),
+             "rule " + by + " has an order of its own");
+      return false;
+    }
+    if (positions_of(placement::given(order), result.old_size, result.new_size).empty()) {
+      refuse(errc::bad_rule, asked.axis, "old units in order", positions_text(order), "rule " + by);
+      return false;
+    }
+    result.old_of = order;
+    result.placement = placement::order::given;
+    return true;
+  }
+
+  // Output logits read the axis by the matrix that embeds tokens on it, undivided by a norm on the reading side.
+  [[nodiscard]] bool has_tied_head(const std::string& axis_name) const {
+    for (const axis& vocab : before.axes()) {
+      if (!before.has_logits(vocab.name)) { continue; }
+      bool embeds = false;
+      bool reads = false;
+      for (const parameter& p : before.parameters()) {
+        embeds |= p.uses(vocab.name, role::in) && p.uses(axis_name, role::out);
+        reads |= p.uses(vocab.name, role::out) && p.uses(axis_name, role::in);
+        reads |= p.what == kind::norm_gain && p.uses(axis_name, role::in);
+      }
+      if (embeds && !reads) { return true; }
+    }
+    return false;
   }
 
   static std::string positions_text(const std::vector<index>& positions) {
@@ -179,171 +235,31 @@ private:
     return text + (positions.size() > 32 ? " ..." : "");
   }
 
-  // What a rule answered must satisfy the law, whoever wrote it.
-  bool check_growth(const axis_plan& a, const std::string& by) {
-    const axis_growth& g = a.growth;
-    if (!g.refused.empty()) {
-      refuse(errc::unsupported, a.name, {}, "rule " + by, g.refused);
-      return false;
-    }
-    const auto size = static_cast<std::size_t>(a.new_size);
-    if (g.source.size() != size || g.split.size() != size || (!g.newborn.empty() && g.newborn.size() != size)) {
-      refuse(errc::bad_rule, a.name, std::to_string(size) + " sources, splits and newborn flags",
-             std::to_string(g.source.size()) + ", " + std::to_string(g.split.size()) + ", " +
-                 std::to_string(g.newborn.size()),
-             "rule " + by);
-      return false;
-    }
-    if (!(g.contract.gain_factor > 0) || !std::isfinite(g.contract.gain_factor)) {
-      refuse(errc::bad_rule, a.name, "a positive gain factor", std::to_string(g.contract.gain_factor), "rule " + by);
-      return false;
-    }
-    // Newborn copies count where they act at once; where they are silent (masked, or writers zeroed) the rest sums
-    // to 1.
-    std::vector<double> with_newborn(static_cast<std::size_t>(a.old_size), 0.0);
-    std::vector<double> without_newborn(with_newborn);
-    for (std::size_t j = 0; j < size; ++j) {
-      const index s = g.source[j];
-      if (s == mean_unit) {
-        refuse(errc::unsupported, a.name, "an old unit or fresh_unit", "mean_unit", "rule " + by);
-        return false;
-      }
-      if (s != fresh_unit && (s < 0 || s >= a.old_size)) {
-        refuse(errc::bad_rule, a.name, "sources in [0, " + std::to_string(a.old_size) + ") or fresh_unit",
-               std::to_string(s) + " at position " + std::to_string(j), "rule " + by);
-        return false;
-      }
-      if (!std::isfinite(g.split[j])) {
-        refuse(errc::bad_rule, a.name, "finite splits", "position " + std::to_string(j), "rule " + by);
-        return false;
-      }
-      const bool is_newborn = g.is_newborn(static_cast<index>(j));
-      if (a.old_of[j] != fresh_unit && (s != a.old_of[j] || is_newborn)) {
-        refuse(errc::bad_rule, a.name, "old unit " + std::to_string(a.old_of[j]) + " to stand for itself, not newborn",
-               std::to_string(s) + " at position " + std::to_string(j), "rule " + by);
-        return false;
-      }
-      if (a.old_of[j] == fresh_unit && g.contract.masked() && !is_newborn) {
-        refuse(errc::bad_rule, a.name, "newborn units under a mask", "position " + std::to_string(j), "rule " + by);
-        return false;
-      }
-      if (s != fresh_unit) {
-        with_newborn[static_cast<std::size_t>(s)] += g.split[j];
-        without_newborn[static_cast<std::size_t>(s)] += is_newborn ? 0 : g.split[j];
-      }
-    }
-    // n rounded parts of 1, and n sums: off by at most n epsilon.
-    const double tolerance = static_cast<double>(a.new_size) * std::numeric_limits<double>::epsilon();
-    const auto is_one = [tolerance](double sum) { return std::abs(sum - 1) <= tolerance; };
-    for (std::size_t s = 0; s < with_newborn.size(); ++s) {
-      if (!is_one(with_newborn[s]) && !is_one(without_newborn[s])) {
-        refuse(errc::bad_rule, a.name, "splits of old unit " + std::to_string(s) + " that sum to 1",
-               std::to_string(with_newborn[s]), "rule " + by);
-        return false;
-      }
-    }
-    return true;
-  }
-
   void add_parameter(std::size_t which, std::uint64_t seed) {
     const parameter& p = before.parameters()[which];
     const parameter& grown = after.parameters()[which];
     param_plan result{.name = p.name, .kind = p.what, .seed = seed};
     for (const axis_plan& a : axes) {
       result.fillers.push_back(a.growth.fresh.of(p.what));
+      result.noise.push_back(p.what == kind::weight && !a.growth.partner.empty() ? a.growth.noise : init::zeros());
       const bool used = p.uses(a.name, role::out) || p.uses(a.name, role::in);
       if (used && p.what == kind::norm_gain) { result.scale *= a.growth.contract.gain_factor; }
     }
+    const dimension_mapper map(before, axes, p);
+    bool layers = false;
+    bool from_next = false;
     for (std::size_t d = 0; d < p.dims.size(); ++d) {
-      result.dims.push_back(map_dimension(p, p.dims[d], grown.dims[d]));
+      result.dims.push_back(map(p.dims[d], grown.dims[d]));
+      const dimension_map& dim = result.dims.back();
+      layers |= !dim.donor.empty() && dim.donor != dim.source;
+      from_next |= std::any_of(dim.flags.begin(), dim.flags.end(), [](unsigned f) { return (f & donated) != 0; });
     }
-    result.runs = runs_of(result.dims.back());
+    result.donated = layers && from_next;
+    result.runs = dimension_mapper::runs_of(result.dims.back());
     parameters.push_back(std::move(result));
   }
 
-  // Each new position of a dimension is a tuple of units, one per factor; it has a source where all units have one.
-  dimension_map map_dimension(const parameter& p, const dimension& old_dim, const dimension& new_dim) const {
-    dimension_map map{.what = old_dim.what, .old_size = old_dim.size()};
-    std::vector<index> first; // old position at which each term begins
-    index begin = 0;
-    for (const product& term : old_dim.extent.terms) {
-      first.push_back(begin);
-      begin += term.size();
-    }
-    const bool writes_residual = (p.what == kind::weight || p.what == kind::bias) && writes_normed(p);
-    for_each_position(new_dim.extent, [&](index, const product& term, const std::vector<index>& units) {
-      const auto t = static_cast<std::size_t>(&term - new_dim.extent.terms.data());
-      const product& old_term = old_dim.extent.terms[t];
-      index source = 0;
-      double split = 1;
-      std::uint16_t flags = 0;
-      std::uint8_t filler = 0;
-      for (std::size_t k = 0; k < units.size(); ++k) {
-        const axis_plan* a = axis_of(term.factors[k].axis);
-        index from = units[k];
-        if (a != nullptr) {
-          const auto unit = static_cast<std::size_t>(units[k]);
-          from = a->growth.source[unit];
-          split *= a->growth.split[unit];
-          if (from == fresh_unit && (flags & fresh_any) == 0) { filler = static_cast<std::uint8_t>(a - axes.data()); }
-          flags = static_cast<std::uint16_t>(flags | flags_of(*a, units[k], old_dim.what, writes_residual));
-        }
-        source = source < 0 || from < 0 ? -1 : source * old_term.factors[k].size + from;
-      }
-      map.source.push_back(source < 0 ? -1 : first[t] + source);
-      map.split.push_back(split);
-      map.flags.push_back(flags);
-      map.filler.push_back(filler);
-    });
-    return map;
-  }
-
-  static std::uint16_t flags_of(const axis_plan& a, index unit, role what, bool writes_residual) {
-    const axis_growth& g = a.growth;
-    unsigned flags = 0;
-    if (g.is_newborn(unit)) {
-      flags |= newborn;
-      if (what == role::each && g.fills.zero_writers && writes_residual) { flags |= zero_always; }
-    }
-    if (g.source[static_cast<std::size_t>(unit)] == fresh_unit) {
-      flags |= newborn | (what == role::out ? fresh_out : what == role::in ? fresh_in : fresh_each);
-      if ((what == role::out ? g.fills.out : what == role::in ? g.fills.in : fill::init) == fill::zero) {
-        flags |= zero_alone;
-      }
-      if (g.fills.both == fill::zero) { flags |= zero_both; }
-    }
-    return static_cast<std::uint16_t>(flags);
-  }
-
-  [[nodiscard]] const axis_plan* axis_of(const std::string& name) const {
-    for (const axis_plan& a : axes) {
-      if (a.name == name) { return &a; }
-    }
-    return nullptr;
-  }
-  [[nodiscard]] bool writes_normed(const parameter& p) const {
-    for (const axis& a : before.axes()) {
-      if (before.norm_of(a.name) != norm_kind::none && p.uses(a.name, role::out)) { return true; }
-    }
-    return false;
-  }
-
-  static std::vector<grow_run> runs_of(const dimension_map& map) {
-    std::vector<grow_run> runs;
-    for (std::size_t j = 0; j < map.source.size(); ++j) {
-      if (!runs.empty()) {
-        grow_run& last = runs.back();
-        const bool follows =
-            map.source[j] < 0 ? last.source < 0 : last.source >= 0 && map.source[j] == last.source + last.length;
-        if (follows && last.split == map.split[j] && last.flags == map.flags[j] && last.filler == map.filler[j]) {
-          ++last.length;
-          continue;
-        }
-      }
-      runs.push_back({static_cast<index>(j), 1, map.source[j], map.split[j], map.flags[j], map.filler[j]});
-    }
-    return runs;
-  }
+  [[nodiscard]] const axis_plan* axis_of(const std::string& name) const { return find_axis(axes, name); }
 };
 
 } // namespace detail

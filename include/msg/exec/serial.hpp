@@ -10,15 +10,15 @@ MSG_NAMESPACE_BEGIN
 struct serial_team {
   static constexpr index lanes = 16;
 
-  [[nodiscard]] constexpr index rank() const noexcept { return 0; }
-  [[nodiscard]] constexpr index size() const noexcept { return 1; }
-  constexpr void sync() const noexcept {}
+  [[nodiscard]] MSG_HOST_DEVICE constexpr index rank() const noexcept { return 0; }
+  [[nodiscard]] MSG_HOST_DEVICE constexpr index size() const noexcept { return 1; }
+  MSG_HOST_DEVICE constexpr void sync() const noexcept {}
 
   /// f(i) for i in [0, n), in any order, nothing one i writes being read by another: a loop that vectorises (g++: also
   /// where source and destination are the same array).
   template <class Function>
-  constexpr void each(index n, const Function& f) const {
-#if defined(__GNUC__) && !defined(__clang__)
+  MSG_HOST_DEVICE constexpr void each(index n, const Function& f) const {
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #pragma GCC ivdep // clang's counterpart warns wherever f has no vector form; clang checks for overlap as it runs
 #endif
     for (index i = 0; i < n; ++i) { f(i); }
@@ -28,11 +28,11 @@ struct serial_team {
   /// that a product can join by fma. Element i goes to lane i mod 16, a fixed tree joins the lanes (the lane rule):
   /// appending terms that are exact zeros changes no bit.
   template <class Value, class Function>
-  [[nodiscard]] constexpr Value fold(index n, const Function& step) const {
+  [[nodiscard]] MSG_HOST_DEVICE constexpr Value fold(index n, const Function& step) const {
     Value lane[lanes] = {};
     index i = 0;
     for (; i + lanes <= n; i += lanes) {
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #pragma GCC unroll 1 // kept whole, the 16 lanes become vectors; unrolled, g++ makes them 16 scalars
 #pragma GCC ivdep
 #endif
@@ -49,14 +49,14 @@ struct serial_team {
 
   /// Sum of f(i) over i in [0, n): fold() with lane + f(i). f should not end in a product (see fold).
   template <class Function>
-  [[nodiscard]] constexpr auto sum(index n, const Function& f) const {
+  [[nodiscard]] MSG_HOST_DEVICE constexpr auto sum(index n, const Function& f) const {
     using value = decltype(f(index{0}));
     return fold<value>(n, [&f](value lane, index i) { return lane + f(i); });
   }
 
 private:
   template <index count, class Value>
-  static constexpr Value joined(const Value (&lane)[count]) {
+  MSG_HOST_DEVICE static constexpr Value joined(const Value (&lane)[count]) {
     if constexpr (count == 1) {
       return lane[0];
     } else {
@@ -67,10 +67,17 @@ private:
   }
 };
 
+namespace detail {
+struct any_kernel {
+  template <class Team>
+  MSG_HOST_DEVICE void operator()(const Team&, index) const {}
+};
+} // namespace detail
+
 /// Something that can run a row kernel: host{}, msg::cuda::on(stream).
 template <class T>
 concept executor = requires(const T& on) {
-  on.run(index{}, index{}, [](const auto&, index) {});
+  on.run(index{}, index{}, detail::any_kernel{});
 };
 
 /// Executor of the host: runs `kernel(team, row)` for every row in [0, rows). Rows are independent, so the result does

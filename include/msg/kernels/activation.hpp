@@ -3,6 +3,7 @@
 
 #include <msg/config.hpp>
 #include <msg/kernels/arithmetic.hpp>
+#include <msg/kernels/elements.hpp>
 #include <msg/kernels/scale.hpp>
 #include <msg/tensor.hpp>
 
@@ -14,7 +15,7 @@ MSG_NAMESPACE_BEGIN
 // operations alone (arithmetic.hpp), so that loops vectorise and every element gets the same bits wherever it lies.
 
 /// x; with a bias, the plain bias addition.
-struct identity {
+struct no_activation {
   template <class A>
   [[nodiscard]] MSG_HOST_DEVICE static A value(A x) noexcept {
     return x;
@@ -159,17 +160,15 @@ struct activation_forward {
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const index step = stride == 0 ? width : stride;
-    const T* const from = x + row * step;
-    const T* const shift = bias;
-    T* const to = y + row * step;
-    if (shift == nullptr) {
-      detail::each_unit(team, width, mask, repeat, [=](index j, auto units, index unit) {
-        to[j] = T(units.times(unit, Activation::value(A(from[j]))));
-      });
+    const detail::reads from(x + row * step);
+    const detail::writes<T> to(y + row * step);
+    if (bias == nullptr) {
+      detail::each_unit(
+          team, width, mask, repeat, [](index, auto m, A z, A& out) { out = m.times(Activation::value(z)); }, from, to);
     } else {
-      detail::each_unit(team, width, mask, repeat, [=](index j, auto units, index unit) {
-        to[j] = T(units.times(unit, Activation::value(A(from[j]) + A(shift[j]))));
-      });
+      detail::each_unit(
+          team, width, mask, repeat, [](index, auto m, A z, A b, A& out) { out = m.times(Activation::value(z + b)); },
+          from, detail::reads(bias), to);
     }
   }
 };
@@ -190,18 +189,18 @@ struct activation_backward {
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
-    const T* const from = x + row * width;
-    const T* const slope = dy + row * width;
-    const T* const shift = bias;
-    T* const to = dx + row * width;
-    if (shift == nullptr) {
-      detail::each_unit(team, width, mask, repeat, [=](index j, auto units, index unit) {
-        to[j] = T(units.times(unit, A(slope[j]) * Activation::slope(A(from[j]))));
-      });
+    const detail::reads from(x + row * width);
+    const detail::reads slope(dy + row * width);
+    const detail::writes<T> to(dx + row * width);
+    if (bias == nullptr) {
+      detail::each_unit(
+          team, width, mask, repeat, [](index, auto m, A z, A d, A& out) { out = m.times(d * Activation::slope(z)); },
+          from, slope, to);
     } else {
-      detail::each_unit(team, width, mask, repeat, [=](index j, auto units, index unit) {
-        to[j] = T(units.times(unit, A(slope[j]) * Activation::slope(A(from[j]) + A(shift[j]))));
-      });
+      detail::each_unit(
+          team, width, mask, repeat,
+          [](index, auto m, A z, A b, A d, A& out) { out = m.times(d * Activation::slope(z + b)); }, from,
+          detail::reads(bias), slope, to);
     }
   }
 };
@@ -223,11 +222,9 @@ struct gated_forward {
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const T* const gate = x + row * 2 * width;
-    const T* const up = gate + width;
-    T* const to = y + row * width;
-    detail::each_unit(team, width, mask, 1, [=](index j, auto units, index unit) {
-      to[j] = T(units.times(unit, Activation::value(A(gate[j])) * A(up[j])));
-    });
+    detail::each_unit(
+        team, width, mask, 1, [](index, auto m, A g, A up, A& out) { out = m.times(Activation::value(g) * up); },
+        detail::reads(gate), detail::reads(gate + width), detail::writes<T>(y + row * width));
   }
 };
 
@@ -247,17 +244,15 @@ struct gated_backward {
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const T* const gate = x + row * 2 * width;
-    const T* const up = gate + width;
-    const T* const slope = dy + row * width;
-    T* const to_gate = dx + row * 2 * width;
-    T* const to_up = to_gate + width;
-    detail::each_unit(team, width, mask, 1, [=](index j, auto units, index unit) {
-      const A g = A(gate[j]);
-      const A by_gate = A(slope[j]) * A(up[j]) * Activation::slope(g);
-      const A by_up = A(slope[j]) * Activation::value(g);
-      to_gate[j] = T(units.times(unit, by_gate));
-      to_up[j] = T(units.times(unit, by_up));
-    });
+    T* const to = dx + row * 2 * width;
+    detail::each_unit(
+        team, width, mask, 1,
+        [](index, auto m, A g, A up, A d, A& by_gate, A& by_up) {
+          by_gate = m.times(d * up * Activation::slope(g));
+          by_up = m.times(d * Activation::value(g));
+        },
+        detail::reads(gate), detail::reads(gate + width), detail::reads(dy + row * width), detail::writes<T>(to),
+        detail::writes<T>(to + width));
   }
 };
 

@@ -51,6 +51,7 @@ struct exp_constants<float> {
   static constexpr float log2_low = 1.42860682030941723212e-6F;
   static constexpr float least = -86.6F;
   static constexpr float greatest = 88.72283F;
+  static constexpr float infinite = std::numeric_limits<float>::infinity();
   /// 2 (exp(r) - 1 - r) / r^2
   [[nodiscard]] MSG_HOST_DEVICE static float rest(float r) noexcept {
     return polynomial(r, 2 * 0.499999936165F, 2 * 0.166665195851F, 2 * 0.0416683072288F, 2 * 0.00836884415582F,
@@ -67,6 +68,7 @@ struct exp_constants<double> {
   static constexpr double log2_low = 1.90821492927058770002e-10;
   static constexpr double least = -707.7;
   static constexpr double greatest = 709.782712893383973096;
+  static constexpr double infinite = std::numeric_limits<double>::infinity();
   [[nodiscard]] MSG_HOST_DEVICE static double rest(double r) noexcept {
     return polynomial(r, 2 * 0.5000000000000010908, 2 * 0.16666666666666428131, 2 * 0.041666666666527566168,
                       2 * 0.0083333333334818181488, 2 * 0.0013888888944365324726, 2 * 0.00019841269539563095301,
@@ -103,7 +105,7 @@ template <class T>
   const exp_parts<T> parts = exp_inside(x);
   const T value = parts.mantissa * parts.scale;
   const T low = x < k::least ? T(0) : value;
-  return x > k::greatest ? std::numeric_limits<T>::infinity() : low;
+  return x > k::greatest ? k::infinite : low;
 }
 
 /// The logistic function 1 / (1 + exp(-x)) for |x| <= -least, and 1 minus it without cancellation.
@@ -123,7 +125,20 @@ template <class T>
 ///   keep(i, x)       x, or 0 where the mask is 0: selected, so that NaN and infinity stay behind
 ///   times(i, x)      m x, likewise; x itself (its bits) where m is 1
 ///   add(i, x, c)     c + m x, likewise; one rounding at most more than c + x
+/// no_mask and mask_value offer the same for one unit, without `i`.
 struct no_mask {
+  template <class A>
+  [[nodiscard]] MSG_HOST_DEVICE A keep(A x) const noexcept {
+    return x;
+  }
+  template <class A>
+  [[nodiscard]] MSG_HOST_DEVICE A times(A x) const noexcept {
+    return x;
+  }
+  template <class A>
+  [[nodiscard]] MSG_HOST_DEVICE A add(A x, A c) const noexcept {
+    return c + x;
+  }
   template <class A>
   [[nodiscard]] MSG_HOST_DEVICE A keep(index, A x) const noexcept {
     return x;
@@ -137,20 +152,36 @@ struct no_mask {
     return c + x;
   }
 };
+struct mask_value {
+  float value;
+  template <class A>
+  [[nodiscard]] MSG_HOST_DEVICE A keep(A x) const noexcept {
+    return value == 0.0F ? A(0) : x;
+  }
+  template <class A>
+  [[nodiscard]] MSG_HOST_DEVICE A times(A x) const noexcept {
+    const A product = A(value) * x;
+    return value == 0.0F ? A(0) : product;
+  }
+  template <class A>
+  [[nodiscard]] MSG_HOST_DEVICE A add(A x, A c) const noexcept {
+    return fused(A(value), keep(x), c);
+  }
+};
 struct unit_mask {
   const float* value; // (units)
+  [[nodiscard]] MSG_HOST_DEVICE mask_value at(index i) const noexcept { return {value[i]}; }
   template <class A>
   [[nodiscard]] MSG_HOST_DEVICE A keep(index i, A x) const noexcept {
-    return value[i] == 0.0F ? A(0) : x;
+    return at(i).keep(x);
   }
   template <class A>
   [[nodiscard]] MSG_HOST_DEVICE A times(index i, A x) const noexcept {
-    const A product = A(value[i]) * x;
-    return value[i] == 0.0F ? A(0) : product;
+    return at(i).times(x);
   }
   template <class A>
   [[nodiscard]] MSG_HOST_DEVICE A add(index i, A x, A c) const noexcept {
-    return fused(A(value[i]), keep(i, x), c);
+    return at(i).add(x, c);
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <msg/config.hpp>
 #include <msg/kernels/arithmetic.hpp>
+#include <msg/kernels/elements.hpp>
 #include <msg/tensor.hpp>
 
 MSG_NAMESPACE_BEGIN
@@ -35,34 +36,45 @@ struct residual_forward {
 
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
-    using A = accumulate_t<T>;
-    const T* const b = bias;
-    if (b == nullptr) {
-      run(
-          team, row, [](index) { return A(0); }, [](A value, A) { return value; });
+    if (bias == nullptr) {
+      run(team, row, detail::constant(detail::no_mask{}));
     } else {
-      run(
-          team, row, [=](index j) { return A(b[j]); }, [](A value, A shift) { return value + shift; });
+      run(team, row, detail::reads(bias));
     }
   }
 
 private:
-  template <class Team, class Bias, class Add>
-  MSG_HOST_DEVICE void run(const Team& team, index row, const Bias& shift, const Add& add) const {
+  // shift: the bias, or nothing to add
+  template <class Team, class Shift>
+  MSG_HOST_DEVICE void run(const Team& team, index row, const Shift& shift) const {
     using A = accumulate_t<T>;
     const A g = detail::gate_value<A>(gate);
-    const T* const from = x + row * width;
-    const T* const branch = f + row * width;
-    T* const to = y + row * width;
+    const detail::reads from(x + row * width);
+    const detail::reads branch(f + row * width);
+    const detail::writes<T> to(y + row * width);
     if (g == A(0)) {
-      if (to != from) {
-        team.each(width, [=](index j) { to[j] = from[j]; });
+      if (to.data != from.data) {
+        detail::each_element(
+            team, width, [](index, A value, A& out) { out = value; }, from, to);
       }
     } else if (g == A(1)) {
-      team.each(width, [=](index j) { to[j] = T(A(from[j]) + add(A(branch[j]), shift(j))); });
+      detail::each_element(
+          team, width, [](index, A value, A added, auto b, A& out) { out = value + shifted(added, b); }, from, branch,
+          shift, to);
     } else {
-      team.each(width, [=](index j) { to[j] = T(detail::fused(g, add(A(branch[j]), shift(j)), A(from[j]))); });
+      detail::each_element(
+          team, width,
+          [g](index, A value, A added, auto b, A& out) { out = detail::fused(g, shifted(added, b), value); }, from,
+          branch, shift, to);
     }
+  }
+  template <class A>
+  [[nodiscard]] MSG_HOST_DEVICE static A shifted(A value, A shift) noexcept {
+    return value + shift;
+  }
+  template <class A>
+  [[nodiscard]] MSG_HOST_DEVICE static A shifted(A value, detail::no_mask) noexcept {
+    return value;
   }
 };
 
@@ -81,12 +93,14 @@ struct residual_backward {
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const A g = detail::gate_value<A>(gate);
-    const T* const slope = dy + row * width;
-    T* const to = df + row * width;
+    const detail::reads slope(dy + row * width);
+    const detail::writes<T> to(df + row * width);
     if (g == A(0)) {
-      team.each(width, [=](index j) { to[j] = T(A(0)); });
+      detail::each_element(
+          team, width, [](index, A& out) { out = A(0); }, to);
     } else {
-      team.each(width, [=](index j) { to[j] = T(g * A(slope[j])); });
+      detail::each_element(
+          team, width, [g](index, A d, A& out) { out = g * d; }, slope, to);
     }
   }
 };
@@ -107,14 +121,16 @@ struct blend_forward {
     using A = accumulate_t<T>;
     const A g = detail::gate_value<A>(gate);
     const A rest = A(1) - g;
-    const T* const from = x + row * width;
-    const T* const branch = block + row * width;
-    T* const to = y + row * width;
+    const detail::reads from(x + row * width);
+    const detail::reads branch(block + row * width);
+    const detail::writes<T> to(y + row * width);
     if (g == A(0) || g == A(1)) {
-      const T* const chosen = g == A(0) ? from : branch;
-      team.each(width, [=](index j) { to[j] = chosen[j]; });
+      detail::each_element(
+          team, width, [](index, A value, A& out) { out = value; }, g == A(0) ? from : branch, to);
     } else {
-      team.each(width, [=](index j) { to[j] = T(detail::fused(g, A(branch[j]), rest * A(from[j]))); });
+      detail::each_element(
+          team, width, [=](index, A value, A inner, A& out) { out = detail::fused(g, inner, rest * value); }, from,
+          branch, to);
     }
   }
 };
@@ -136,16 +152,15 @@ struct blend_backward {
     using A = accumulate_t<T>;
     const A g = detail::gate_value<A>(gate);
     const A rest = A(1) - g;
-    const T* const slope = dy + row * width;
-    T* const through = dx + row * width;
-    T* const into = dblock + row * width;
-    team.each(width, [=](index j) {
-      const A value = A(slope[j]);
-      const A direct = rest * value;
-      const A inner = g * value;
-      through[j] = T(rest == A(0) ? A(0) : direct);
-      into[j] = T(g == A(0) ? A(0) : inner);
-    });
+    detail::each_element(
+        team, width,
+        [=](index, A value, A& through, A& into) {
+          const A direct = rest * value;
+          const A inner = g * value;
+          through = rest == A(0) ? A(0) : direct;
+          into = g == A(0) ? A(0) : inner;
+        },
+        detail::reads(dy + row * width), detail::writes<T>(dx + row * width), detail::writes<T>(dblock + row * width));
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include <msg/config.hpp>
 #include <msg/kernels/arithmetic.hpp>
+#include <msg/kernels/elements.hpp>
 #include <msg/tensor.hpp>
 
 #include <type_traits>
@@ -33,6 +34,17 @@ MSG_HOST_DEVICE void each_four(index begin, index end, const Function& f) {
   for (; row < end; ++row) { f(row, std::integral_constant<index, 1>{}); }
 }
 
+/// sum += `many` rows, one after another.
+template <index many, class Team, class T, class A>
+MSG_HOST_DEVICE void add_rows(const Team& team, index width, const T* first, index step, A* sum) {
+  each_element(
+      team, width,
+      [](index, const auto& row, A& value) {
+        for (index k = 0; k < many; ++k) { value += row.at[k]; }
+      },
+      reads_rows<T, many>(first, step), updates<A>(sum));
+}
+
 [[nodiscard]] MSG_HOST_DEVICE constexpr index chunk_end(index chunk, index rows) noexcept {
   const index end = (chunk + 1) * chunk_rows;
   return end < rows ? end : rows;
@@ -58,14 +70,8 @@ struct column_sum_partial {
     A* const sum = partial + chunk * width;
     team.each(width, [=](index j) { sum[j] = A(0); });
     detail::each_four(chunk * chunk_rows, detail::chunk_end(chunk, rows), [&](index row, auto count) {
-      const T* const from = dy + row * stride;
-      const index step = stride;
       team.sync();
-      team.each(width, [=](index j) {
-        A value = sum[j];
-        for (index k = 0; k < decltype(count)::value; ++k) { value += A(from[k * step + j]); }
-        sum[j] = value;
-      });
+      detail::add_rows<decltype(count)::value>(team, width, dy + row * stride, stride, sum);
     });
   }
 };
@@ -103,40 +109,53 @@ struct norm_gain_partial {
 
 private:
   template <class Team, class Output, class Biased>
-  MSG_HOST_DEVICE void run(const Team& team, index chunk, Output o, Biased biased) const {
+  MSG_HOST_DEVICE void run(const Team& team, index chunk, Output o, Biased) const {
     using A = accumulate_t<T>;
     A* const gain_sum = gain_partial + chunk * width;
-    A* const bias_sum = biased ? bias_partial + chunk * width : nullptr;
+    A* const bias_sum = Biased::value ? bias_partial + chunk * width : nullptr;
     team.each(width, [=](index j) {
       gain_sum[j] = A(0);
       if constexpr (Biased::value) { bias_sum[j] = A(0); }
     });
     detail::each_four(chunk * chunk_rows, detail::chunk_end(chunk, rows), [&](index row, auto count) {
       constexpr index many = decltype(count)::value;
-      const T* const from = x + row * width;
-      const T* const slope = dy + row * width;
-      const index step = width;
-      A centre[many];
-      A scale[many];
+      norm_scales<A, many> of;
       for (index k = 0; k < many; ++k) {
-        centre[k] = mean != nullptr ? mean[row + k] : A(0);
-        scale[k] = rstd[row + k];
+        of.centre[k] = mean != nullptr ? mean[row + k] : A(0);
+        of.scale[k] = rstd[row + k];
       }
-      team.sync();
-      team.each(width, [=](index j) {
-        A gain_value = gain_sum[j];
-        A bias_value = Biased::value ? bias_sum[j] : A(0);
+      const auto add = [of](auto m, const auto& from, const auto& slope, A& gain_value, A& bias_value) {
         for (index k = 0; k < many; ++k) {
-          const A n = o.keep(j, (A(from[k * step + j]) - centre[k]) * scale[k]);
-          const A t = A(slope[k * step + j]);
-          gain_value = detail::fused(o.times(j, t), n, gain_value);
-          if constexpr (Biased::value) { bias_value = o.add(j, t, bias_value); }
+          const A n = m.keep((from.at[k] - of.centre[k]) * of.scale[k]);
+          gain_value = detail::fused(m.times(slope.at[k]), n, gain_value);
+          if constexpr (Biased::value) { bias_value = m.add(slope.at[k], bias_value); }
         }
-        gain_sum[j] = gain_value;
-        if constexpr (Biased::value) { bias_sum[j] = bias_value; }
-      });
+      };
+      const detail::reads_rows<T, many> from(x + row * width, width);
+      const detail::reads_rows<T, many> slope(dy + row * width, width);
+      const detail::updates<A> gains(gain_sum);
+      team.sync();
+      if constexpr (Biased::value) {
+        detail::each_element(
+            team, width, [add](index, auto m, const auto& z, const auto& d, A& g, A& b) { add(m, z, d, g, b); },
+            detail::units_of(o), from, slope, gains, detail::updates<A>(bias_sum));
+      } else {
+        detail::each_element(
+            team, width,
+            [add](index, auto m, const auto& z, const auto& d, A& g) {
+              A unused(0);
+              add(m, z, d, g, unused);
+            },
+            detail::units_of(o), from, slope, gains);
+      }
     });
   }
+
+  template <class A, index many>
+  struct norm_scales {
+    A centre[many];
+    A scale[many];
+  };
 };
 
 /// Adds the partial sums, chunk after chunk, to a gradient: out += sum of partial. Launch join_count(width) teams.
@@ -159,16 +178,12 @@ struct column_join {
     const index step = width;
     A* const total = partial + begin;
     detail::each_four(1, chunks, [&](index chunk, auto count) {
-      const A* const from = total + chunk * step;
-      team.each(columns, [=](index j) {
-        A value = total[j];
-        for (index k = 0; k < decltype(count)::value; ++k) { value += from[k * step + j]; }
-        total[j] = value;
-      });
+      detail::add_rows<decltype(count)::value>(team, columns, total + chunk * step, step, total);
       team.sync();
     });
-    T* const to = out + begin;
-    team.each(columns, [=](index j) { to[j] = T(A(to[j]) + total[j]); });
+    detail::each_element(
+        team, columns, [](index, A sum, A& value) { value += sum; }, detail::reads(total),
+        detail::updates<T>(out + begin));
   }
 };
 

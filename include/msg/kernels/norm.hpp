@@ -4,6 +4,7 @@
 
 #include <msg/config.hpp>
 #include <msg/kernels/arithmetic.hpp>
+#include <msg/kernels/elements.hpp>
 #include <msg/tensor.hpp>
 
 #include <cmath>
@@ -17,6 +18,24 @@ template <class A>
 [[nodiscard]] MSG_HOST_DEVICE A active_width(const mask_view& mask, index width) noexcept {
   const A sum = mask ? A(*mask.sum) : A(width);
   return sum == A(0) ? A(1) : sum;
+}
+
+/// dx = scale value(...), or that added to dx, along a row of a norm.
+///
+/// value  of (weight, output, x, gain, dy)
+template <class Team, class A, class Value, class Weight, class Output, class T>
+MSG_HOST_DEVICE void norm_gradient_row(const Team& team, index width, A scale, const Value& value, Weight w, Output o,
+                                       const T* x, const T* gain, const T* dy, T* dx, bool accumulate) {
+  if (accumulate) {
+    each_element(
+        team, width,
+        [=](index, auto weigh, auto m, A z, A g, A d, A& out) { out = fused(scale, value(weigh, m, z, g, d), out); },
+        units_of(w), units_of(o), reads(x), reads(gain), reads(dy), updates<T>(dx));
+  } else {
+    each_element(
+        team, width, [=](index, auto weigh, auto m, A z, A g, A d, A& out) { out = scale * value(weigh, m, z, g, d); },
+        units_of(w), units_of(o), reads(x), reads(gain), reads(dy), writes<T>(dx));
+  }
 }
 
 /// f(weight, output), each a no_mask or a unit_mask.
@@ -69,11 +88,11 @@ private:
       return detail::fused(w.times(i, d), d, lane);
     }) / share;
     const A scale = A(1) / std::sqrt(variance + A(eps));
-    T* const to = y + row * width;
-    const T* const g = gain;
-    const T* const b = bias;
-    team.each(width,
-              [=](index i) { to[i] = T(o.times(i, detail::fused((A(from[i]) - centre) * scale, A(g[i]), A(b[i])))); });
+    detail::each_element(
+        team, width,
+        [=](index, auto m, A value, A g, A b, A& to) { to = m.times(detail::fused((value - centre) * scale, g, b)); },
+        detail::units_of(o), detail::reads(from), detail::reads(gain), detail::reads(bias),
+        detail::writes<T>(y + row * width));
     if (team.rank() == 0) {
       if (mean != nullptr) { mean[row] = centre; }
       if (rstd != nullptr) { rstd[row] = scale; }
@@ -121,17 +140,11 @@ private:
       const A n = o.keep(i, (A(from[i]) - centre) * scale);
       return detail::fused(o.keep(i, A(g[i])) * o.times(i, A(slope[i])), n, lane);
     }) / share;
-    T* const to = dx + row * width;
-    const auto value = [=](index i) {
-      const A n = (A(from[i]) - centre) * scale;
-      const A shared = w.times(i, detail::fused(n, b, a));
-      return detail::fused(o.keep(i, A(g[i])), o.times(i, A(slope[i])), -shared);
+    const auto value = [=](auto weigh, auto m, A z, A gains, A d) {
+      const A shared = weigh.times(detail::fused((z - centre) * scale, b, a));
+      return detail::fused(m.keep(gains), m.times(d), -shared);
     };
-    if (accumulate) {
-      team.each(width, [=](index i) { to[i] = T(detail::fused(scale, value(i), A(to[i]))); });
-    } else {
-      team.each(width, [=](index i) { to[i] = T(scale * value(i)); });
-    }
+    detail::norm_gradient_row(team, width, scale, value, w, o, from, g, slope, dx + row * width, accumulate);
   }
 };
 
@@ -164,9 +177,9 @@ private:
       return detail::fused(w.times(i, value), value, lane);
     }) / share;
     const A scale = A(1) / std::sqrt(square + A(eps));
-    T* const to = y + row * width;
-    const T* const g = gain;
-    team.each(width, [=](index i) { to[i] = T(o.times(i, A(from[i]) * scale * A(g[i]))); });
+    detail::each_element(
+        team, width, [=](index, auto m, A value, A g, A& to) { to = m.times(value * scale * g); }, detail::units_of(o),
+        detail::reads(from), detail::reads(gain), detail::writes<T>(y + row * width));
     if (team.rank() == 0 && rstd != nullptr) { rstd[row] = scale; }
   }
 };
@@ -204,16 +217,10 @@ private:
       const A n = o.keep(i, A(from[i]) * scale);
       return detail::fused(o.keep(i, A(g[i])) * o.times(i, A(slope[i])), n, lane);
     }) / share;
-    T* const to = dx + row * width;
-    const auto value = [=](index i) {
-      const A shared = w.times(i, A(from[i]) * scale * b);
-      return detail::fused(o.keep(i, A(g[i])), o.times(i, A(slope[i])), -shared);
+    const auto value = [=](auto weigh, auto m, A z, A gains, A d) {
+      return detail::fused(m.keep(gains), m.times(d), -weigh.times(z * scale * b));
     };
-    if (accumulate) {
-      team.each(width, [=](index i) { to[i] = T(detail::fused(scale, value(i), A(to[i]))); });
-    } else {
-      team.each(width, [=](index i) { to[i] = T(scale * value(i)); });
-    }
+    detail::norm_gradient_row(team, width, scale, value, w, o, from, g, slope, dx + row * width, accumulate);
   }
 };
 

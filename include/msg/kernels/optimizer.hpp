@@ -3,6 +3,7 @@
 
 #include <msg/config.hpp>
 #include <msg/kernels/arithmetic.hpp>
+#include <msg/kernels/elements.hpp>
 #include <msg/tensor.hpp>
 
 #include <cstdint>
@@ -18,12 +19,14 @@ template <>
 struct root_constants<float> {
   using bits = std::uint32_t;
   static constexpr bits magic = 0x5f375a86U;
+  static constexpr float least = std::numeric_limits<float>::min();
   static constexpr int iterations = 2;
 };
 template <>
 struct root_constants<double> {
   using bits = std::uint64_t;
   static constexpr bits magic = 0x5fe6ec85e7de30daU;
+  static constexpr double least = std::numeric_limits<double>::min();
   static constexpr int iterations = 3;
 };
 
@@ -35,7 +38,7 @@ struct root_constants<double> {
 template <class T>
 [[nodiscard]] MSG_HOST_DEVICE inline T square_root(T x) noexcept {
   using k = root_constants<T>;
-  const T y = x + std::numeric_limits<T>::min(); // not max(x, s): g++ makes two paths of it
+  const T y = x + k::least; // not max(x, s): g++ makes two paths of it
   const T half = T(0.5) * y;
   T r = __builtin_bit_cast(T, k::magic - (__builtin_bit_cast(typename k::bits, y) >> 1));
   for (int i = 0; i < k::iterations; ++i) { r *= fused(-half * r, r, T(1.5)); }
@@ -138,6 +141,13 @@ struct update_run {
   float mask = 1;
 };
 
+/// What changes from step to step, where a captured graph has to read it anew at every launch.
+template <class Rule, class Real>
+struct update_now {
+  Rule rule{};
+  age_factors<Real> oldest{};
+};
+
 /// Updates row `row` of a contiguous parameter seen as (outer..., length). The age of an entry is the youngest of its
 /// positions, its mask the least of theirs. Only a parameter without outer dimensions may be cut into stretches of
 /// `length` elements, the last of them shorter.
@@ -152,7 +162,8 @@ struct update_row {
   Moment* moment2 = nullptr; // unused if the rule has one moment
   index size = 0;
   index length = 0;
-  age_factors<real> oldest{}; // of an entry with nothing special
+  age_factors<real> oldest{};                  // of an entry with nothing special
+  const update_now<Rule, real>* now = nullptr; // in the executor's memory, in place of rule and oldest
   update_dimension<real> outer[max_rank - 1] = {};
   index outer_rank = 0;
   // The innermost dimension: as runs, or (runs too short to pay) both arrays of `inner`, or neither: nothing special.
@@ -162,7 +173,8 @@ struct update_row {
 
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
-    age_factors<real> age = oldest;
+    const Rule by = now != nullptr ? now->rule : rule;
+    age_factors<real> age = now != nullptr ? now->oldest : oldest;
     float mask = 1;
     index rest = row;
     for (index d = outer_rank - 1; d >= 0; --d) {
@@ -173,12 +185,12 @@ struct update_row {
     }
     const index begin = row * length;
     const auto alike = [&](index from, index count, const age_factors<real>& young, float awake) {
-      const auto next = rule.at(young, static_cast<real>(awake));
+      const auto next = by.at(young, static_cast<real>(awake));
       update(team, from, count, [next](index) { return next; });
     };
     if (inner.age != nullptr) {
-      update(team, begin, length, [rule = rule, age, mask, ages = inner.age, masks = inner.mask](index i) {
-        return rule.at(younger(age, ages[i]), static_cast<real>(lesser(mask, masks[i])));
+      update(team, begin, length, [by, age, mask, ages = inner.age, masks = inner.mask](index i) {
+        return by.at(younger(age, ages[i]), static_cast<real>(lesser(mask, masks[i])));
       });
     } else if (runs != nullptr) {
       for (index r = 0; r < run_count; ++r) {
@@ -200,25 +212,28 @@ private:
   /// next(i) gives the update of the i-th of `count` elements from `begin` on.
   template <class Team, class Next>
   MSG_HOST_DEVICE void update(const Team& team, index begin, index count, const Next& next) const {
-    Value* const w = value + begin;
-    const Gradient* const g = gradient + begin;
-    Moment* const m1 = moment1 + begin;
+    const detail::updates<Value> w(value + begin);
+    const detail::reads<Gradient> g(gradient + begin);
+    const detail::updates<Moment> m1(moment1 + begin);
     if constexpr (Rule::moments == 2) {
-      Moment* const m2 = moment2 + begin;
-      team.each(count, [=](index i) {
-        real m = static_cast<real>(m1[i]);
-        real v = static_cast<real>(m2[i]);
-        w[i] = static_cast<Value>(next(i)(static_cast<real>(w[i]), static_cast<real>(g[i]), m, v));
-        m1[i] = static_cast<Moment>(m);
-        m2[i] = static_cast<Moment>(v);
-      });
+      const detail::updates<Moment> m2(moment2 + begin);
+      detail::each_element(
+          team, count, [=](index i, real& x, real slope, auto& m, auto& v) { x = apply(next(i), x, slope, m, v); }, w,
+          g, m1, m2);
     } else {
-      team.each(count, [=](index i) {
-        real m = static_cast<real>(m1[i]);
-        w[i] = static_cast<Value>(next(i)(static_cast<real>(w[i]), static_cast<real>(g[i]), m));
-        m1[i] = static_cast<Moment>(m);
-      });
+      detail::each_element(
+          team, count, [=](index i, real& x, real slope, auto& m) { x = apply(next(i), x, slope, m); }, w, g, m1);
     }
+  }
+
+  /// Moments are worked on in the precision of the values.
+  template <class Element, class... Moments>
+  MSG_HOST_DEVICE static real apply(const Element& element, real x, real slope, Moments&... moments) {
+    return [&](auto... m) {
+      const real result = element(x, slope, m...);
+      ((moments = static_cast<Moments>(m)), ...);
+      return result;
+    }(static_cast<real>(moments)...);
   }
 };
 

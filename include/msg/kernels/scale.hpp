@@ -3,25 +3,25 @@
 
 #include <msg/config.hpp>
 #include <msg/kernels/arithmetic.hpp>
+#include <msg/kernels/elements.hpp>
 #include <msg/tensor.hpp>
 
 MSG_NAMESPACE_BEGIN
 
 namespace detail {
 
-/// f(j, mask, unit) for j in [0, width), each mask entry serving `repeat` neighbours (a head's channels). No mask: unit
-/// is meaningless and mask a no_mask.
-template <class Team, class Function>
-MSG_HOST_DEVICE void each_unit(const Team& team, index width, const mask_view& mask, index repeat, const Function& f) {
+/// f(j, mask, x...) for j in [0, width), mask a no_mask or mask_value, x... of the columns (see each_element); each
+/// mask entry serves `repeat` neighbours (a head's channels).
+template <class Team, class Function, class... Columns>
+MSG_HOST_DEVICE void each_unit(const Team& team, index width, const mask_view& mask, index repeat, const Function& f,
+                               const Columns&... columns) {
   if (!mask) {
-    team.each(width, [&](index j) { f(j, no_mask{}, j); });
+    each_element(team, width, f, units_of(no_mask{}), columns...);
   } else if (repeat == 1) {
-    const unit_mask units{mask.value};
-    team.each(width, [&](index j) { f(j, units, j); });
+    each_element(team, width, f, units_of(unit_mask{mask.value}), columns...);
   } else {
-    const unit_mask units{mask.value};
     for (index begin = 0, unit = 0; begin < width; begin += repeat, ++unit) {
-      team.each(repeat, [&](index j) { f(begin + j, units, unit); });
+      each_element(team, repeat, f, constant(mask_value{mask.value[unit]}), columns.from(begin)...);
     }
   }
 }
@@ -44,10 +44,9 @@ struct scale_row {
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
-    const T* const from = x + row * width;
-    T* const to = y + row * width;
-    detail::each_unit(team, width, mask, repeat,
-                      [=](index j, auto units, index unit) { to[j] = T(units.times(unit, A(from[j]))); });
+    detail::each_unit(
+        team, width, mask, repeat, [](index, auto m, A from, A& to) { to = m.times(from); },
+        detail::reads(x + row * width), detail::writes<T>(y + row * width));
   }
 };
 

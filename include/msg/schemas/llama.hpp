@@ -17,6 +17,7 @@ struct llama_sizes {
   index kv_heads = 32;
   index head_dim = 128;
   index layers = 32;
+  index experts = 0; // FFNs of a layer that a router chooses from (Mixtral); 0: one FFN, no router
   bool tied = false; // the head reads the token embedding
 };
 
@@ -25,7 +26,8 @@ struct llama_sizes {
 ///
 /// With a tied head the final norm's gain is `in(hidden)`: it belongs to the head's reading side, so that a rule that
 /// copies hidden units divides it and the tied matrix stays tied.
-/// Source: Touvron et al. 2023; names and shapes of transformers' LlamaForCausalLM.
+/// Source: Touvron et al. 2023; Jiang et al. 2024, Mixtral of experts; names and shapes of transformers'
+/// LlamaForCausalLM and, with experts, MixtralForCausalLM, where the second `*` stands for the expert.
 [[nodiscard]] inline schema llama(const llama_sizes& sizes) {
   const axis vocab{"vocab", sizes.vocab};
   const axis hidden{"hidden", sizes.hidden};
@@ -43,9 +45,19 @@ struct llama_sizes {
   s.weight(layer + "self_attn.v_proj.weight", each(layers), out(kv_heads * head_dim), in(hidden));
   s.weight(layer + "self_attn.o_proj.weight", each(layers), out(hidden), in(heads * head_dim));
   s.norm_gain(layer + "post_attention_layernorm.weight", each(layers), out(hidden));
-  s.weight(layer + "mlp.gate_proj.weight", each(layers), out(ffn), in(hidden));
-  s.weight(layer + "mlp.up_proj.weight", each(layers), out(ffn), in(hidden));
-  s.weight(layer + "mlp.down_proj.weight", each(layers), out(hidden), in(ffn));
+  if (sizes.experts == 0) {
+    s.weight(layer + "mlp.gate_proj.weight", each(layers), out(ffn), in(hidden));
+    s.weight(layer + "mlp.up_proj.weight", each(layers), out(ffn), in(hidden));
+    s.weight(layer + "mlp.down_proj.weight", each(layers), out(hidden), in(ffn));
+  } else {
+    const axis experts{"experts", sizes.experts};
+    const std::string expert = layer + "block_sparse_moe.experts.*.";
+    s.weight(layer + "block_sparse_moe.gate.weight", each(layers), out(experts), in(hidden));
+    s.weight(expert + "w1.weight", each(layers), each(experts), out(ffn), in(hidden)); // gate
+    s.weight(expert + "w3.weight", each(layers), each(experts), out(ffn), in(hidden)); // up
+    s.weight(expert + "w2.weight", each(layers), each(experts), out(hidden), in(ffn)); // down
+    s.logits(experts);
+  }
   s.norm_gain("model.norm.weight", sizes.tied ? in(hidden) : out(hidden));
   if (!sizes.tied) { s.weight("lm_head.weight", out(vocab), in(hidden)); }
   s.normed(hidden, norm_kind::rms).logits(vocab).grouped(heads, kv_heads);
