@@ -5,6 +5,8 @@
 #include <msg/config.hpp>
 #include <msg/exec/serial.hpp>
 
+#include <type_traits>
+
 MSG_NAMESPACE_BEGIN
 
 namespace cuda {
@@ -50,7 +52,16 @@ template <class Value>
 [[nodiscard]] MSG_HOST_DEVICE Value value_across([[maybe_unused]] unsigned mask, Value value,
                                                  [[maybe_unused]] int distance) {
 #if MSG_DEVICE_BODY
-  return __shfl_xor_sync(mask, value, distance);
+  if constexpr (std::is_arithmetic_v<Value>) {
+    return __shfl_xor_sync(mask, value, distance);
+  } else { // word by word
+    static_assert(std::is_trivially_copyable_v<Value> && sizeof(Value) % sizeof(unsigned) == 0);
+    unsigned words[sizeof(Value) / sizeof(unsigned)];
+    __builtin_memcpy(words, &value, sizeof(Value));
+    for (unsigned& word : words) { word = __shfl_xor_sync(mask, word, distance); }
+    __builtin_memcpy(&value, words, sizeof(Value));
+    return value;
+  }
 #else
   return value;
 #endif
