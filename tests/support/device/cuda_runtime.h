@@ -106,6 +106,12 @@ struct stream {
   std::vector<std::function<void()>> outside; // what was there before a capture began
 };
 
+/// The streams that are there.
+inline std::vector<stream*>& streams() {
+  static std::vector<stream*> all;
+  return all;
+}
+
 inline unsigned& launches() { // counted, so that tests see that something was launched
   static unsigned count = 0;
   return count;
@@ -168,9 +174,11 @@ inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cud
 
 inline cudaError_t cudaStreamCreate(cudaStream_t* s) {
   *s = new simt::stream;
+  simt::streams().push_back(*s);
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
+  std::erase(simt::streams(), s);
   delete s;
   return cudaSuccess;
 }
@@ -179,6 +187,38 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   simt::device_memory::get().open();
   for (const auto& f : std::exchange(s->work, {})) { f(); }
   simt::device_memory::get().close();
+  return cudaSuccess;
+}
+
+inline cudaError_t cudaDeviceSynchronize() {
+  for (simt::stream* const s : simt::streams()) { cudaStreamSynchronize(s); }
+  return cudaSuccess;
+}
+
+// The host's side of an asynchronous copy has to be pinned memory, so that it may be read or written late.
+inline cudaError_t cudaMallocHost(void** p, std::size_t bytes) {
+  *p = std::malloc(bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaFreeHost(void* p) {
+  std::free(p);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t s) {
+  if (const cudaError_t code = simt::taken_error(); code != cudaSuccess) { return code; }
+  simt::enqueue(s, [=] { __builtin_memcpy(to, from, bytes); });
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t s) {
+  simt::enqueue(s, [=] { __builtin_memset(to, value, bytes); });
+  return cudaSuccess;
+}
+
+struct cudaDeviceProp {
+  char name[256];
+};
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  *properties = {"threads of the SIMT layer"};
   return cudaSuccess;
 }
 
