@@ -346,6 +346,20 @@ TEST_CASE("keys are found in a fused tensor by their part", "[rules][zero_block]
   CHECK(grown(out(2 * head_dim | heads * head_dim), 1) == expected);
 }
 
+TEST_CASE("a matrix momentum is padded with zeros, and tiled with division by the copies of what it writes",
+          "[rules]") {
+  STATIC_REQUIRE(payload::momentum == payload::moment1); // Muon's: what the grown model's own gradients do
+  const axis rows{"rows", 2}, columns{"columns", 1};
+  msg::schema s;
+  s.weight("w", out(rows), in(columns)).bias("b", out(columns));
+  std::vector<double> grown(8);
+  msg::apply(msg::plan{s, {rows.grow_to(4), columns.grow_to(2)}, msg::duplicate{}}["w"], counted(2), grown,
+             payload::momentum);
+  CHECK(grown == std::vector<double>{0.5, 0.5, 1, 1, 0.5, 0.5, 1, 1});
+  msg::apply(msg::plan{s, {rows.grow_to(4), columns.grow_to(2)}}["w"], counted(2), grown, payload::momentum);
+  CHECK(grown == std::vector<double>{1, 0, 2, 0, 0, 0, 0, 0});
+}
+
 TEST_CASE("one growth after another is both at once, where fresh numbers do not depend on their place", "[rules]") {
   const auto [first, second] = GENERATE(table<std::string, std::string>(
       {{"ffn", "heads"}, {"hidden", "ffn"}, {"layers", "ffn"}, {"hidden", "layers"}, {"heads", "hidden"}}));

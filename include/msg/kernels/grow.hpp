@@ -231,7 +231,7 @@ private:
       for (index m = 0; times != 0 && m < count; ++m) {
         members.decode(m, offset, position);
         const double apart = static_cast<double>(from[offset + i * in_step]) - mean;
-        squares += apart * apart;
+        squares = std::fma(apart, apart, squares);
       }
       const double deviation = times * std::sqrt(squares / static_cast<double>(count));
       for (index t = 0; t < targets.size(); ++t) {
@@ -261,9 +261,9 @@ private:
     const double mean = team.sum(count, at) / static_cast<double>(count);
     double squares = 0;
     if (times != 0) {
-      squares = team.sum(count, [=](index m) {
+      squares = team.template fold<double>(count, [=](double lane, index m) {
         const double apart = at(m) - mean;
-        return apart * apart;
+        return std::fma(apart, apart, lane);
       });
     }
     const double deviation = times * std::sqrt(squares / static_cast<double>(count));
