@@ -22,11 +22,11 @@ struct setting {
   long double eps = 0.05;      //  large, so that a wrong eps shows
   long double logit_scale = 1; // logits times this
   long double score_scale = 1; // attention scores times this, besides 1 / sqrt(width of a key)
-  std::vector<double> hidden{}, ffn{}, heads{}, layers{}; // MSG masks, one value per unit
-  std::vector<long double> statistics{};                  // weight of each hidden unit in norms, outputs untouched
-  std::vector<double> frequencies{};                      // rotary, one per pair; empty: 10000^(-2 i / head_dim)
-  index top = 0;                                          // experts that act on a token; 0: all
-  bool normalised = true;                                 // their gates sum to 1
+  std::vector<double> hidden{}, ffn{}, heads{}, layers{}, vocab{}, experts{}; // MSG masks, one value per unit
+  std::vector<long double> statistics{}; // weight of each hidden unit in norms, outputs untouched
+  std::vector<double> frequencies{};     // rotary, one per pair; empty: 10000^(-2 i / head_dim)
+  index top = 0;                         // experts that act on a token; 0: all
+  bool normalised = true;                // their gates sum to 1
   std::vector<index> text{1, 3, 0};
 };
 
@@ -93,17 +93,19 @@ public:
     const auto tokens = std::ssize(how_.text);
     Number sum = 0;
     for (index t = 0; t < tokens; ++t) {
-      sum = sum + surprise(all, t * s_.vocab, s_.vocab, how_.text[static_cast<std::size_t>((t + 1) % tokens)]);
+      sum = sum +
+            surprise(all, t * s_.vocab, s_.vocab, how_.text[static_cast<std::size_t>((t + 1) % tokens)], how_.vocab);
     }
-    return s_.kind == family::bert ? sum + surprise(all, tokens * s_.vocab, 2, 1) : sum;
+    return s_.kind == family::bert ? sum + surprise(all, tokens * s_.vocab, 2, 1, {}) : sum;
   }
 
 private:
-  [[nodiscard]] static Number surprise(const std::vector<Number>& all, index first, index count, index target) {
+  [[nodiscard]] static Number surprise(const std::vector<Number>& all, index first, index count, index target,
+                                       const std::vector<double>& mask) {
     using std::exp;
     using std::log;
     Number sum = 0;
-    for (index i = 0; i < count; ++i) { sum = sum + exp(all[static_cast<std::size_t>(first + i)]); }
+    for (index i = 0; i < count; ++i) { sum = sum + masked(mask, i, exp(all[static_cast<std::size_t>(first + i)])); }
     return log(sum) - all[static_cast<std::size_t>(first + target)];
   }
 
@@ -244,22 +246,20 @@ private:
       row together;
       for (index h = 0; h < s_.heads; ++h) {
         const auto seen = bert ? x.size() : t + 1; // a BERT looks both ways
-        row weights;
-        Number sum = 0;
+        row scores;
         for (std::size_t u = 0; u < seen; ++u) {
-          using std::exp;
           Number score = 0;
           for (index d = 0; d < key; ++d) {
             score = score +
                     q[t][static_cast<std::size_t>(h * key + d)] * k[u][static_cast<std::size_t>(h / group * key + d)];
           }
-          weights.push_back(exp(wide<Number>(how_.score_scale / std::sqrt(static_cast<long double>(key))) * score));
-          sum = sum + weights.back();
+          scores.push_back(wide<Number>(how_.score_scale / std::sqrt(static_cast<long double>(key))) * score);
         }
+        const row weights = softmax(scores);
         for (index d = 0; d < value; ++d) {
           Number mixed = 0;
           for (std::size_t u = 0; u < seen; ++u) {
-            mixed = mixed + weights[u] / sum * v[u][static_cast<std::size_t>(h / group * value + d)];
+            mixed = mixed + weights[u] * v[u][static_cast<std::size_t>(h / group * value + d)];
           }
           together.push_back(masked(how_.heads, h, mixed));
         }
@@ -267,6 +267,24 @@ private:
       joined.push_back(linear("join", l, together, s_.hidden));
     }
     return joined;
+  }
+
+  /// A mask of c is log c on a score.
+  [[nodiscard]] static row softmax(row scores, const std::vector<double>& mask = {}) {
+    using std::exp;
+    Number largest = scores[0], sum = 0; // old units come first, so the first one is awake
+    for (index i = 0; i < std::ssize(scores); ++i) {
+      const Number& score = scores[static_cast<std::size_t>(i)];
+      const bool awake = mask.empty() || mask[static_cast<std::size_t>(i)] != 0;
+      largest = awake && plain(score) > plain(largest) ? score : largest;
+    }
+    for (index i = 0; i < std::ssize(scores); ++i) {
+      Number& score = scores[static_cast<std::size_t>(i)];
+      score = masked(mask, i, exp(score - largest));
+      sum = sum + score;
+    }
+    for (Number& score : scores) { score = score / sum; }
+    return scores;
   }
 
   /// Rotary positions in the half-split layout: channel i is paired with i + head_dim / 2.
@@ -316,23 +334,19 @@ private:
     return linear("down", which, h, s_.hidden);
   }
   /// Softmax over all experts, 0 outside the `top` largest; the first of equals is taken.
-  [[nodiscard]] row gates_of(row scores) const {
-    using std::exp;
-    Number all = 0;
-    for (Number& score : scores) { all = all + (score = exp(score)); }
-    const index top = how_.top == 0 ? s_.experts : how_.top;
-    row gates(scores.size(), Number(0));
+  [[nodiscard]] row gates_of(const row& scores) const {
+    const row all = softmax(scores, how_.experts);
+    row gates(all.size(), Number(0));
     Number kept = 0;
-    for (index n = 0; n < top; ++n) {
-      std::size_t best = scores.size();
-      for (std::size_t e = 0; e < scores.size(); ++e) {
-        const bool taken = plain(gates[e]) != 0;
-        if (!taken && (best == scores.size() || plain(scores[e]) > plain(scores[best]))) { best = e; }
+    for (index n = 0; n < (how_.top == 0 ? s_.experts : how_.top); ++n) {
+      std::size_t best = all.size();
+      for (std::size_t e = 0; e < all.size(); ++e) {
+        if (plain(gates[e]) == 0 && (best == all.size() || plain(all[e]) > plain(all[best]))) { best = e; }
       }
-      gates[best] = scores[best];
-      kept = kept + scores[best];
+      gates[best] = all[best];
+      kept = kept + all[best];
     }
-    for (Number& gate : gates) { gate = gate / (how_.normalised ? kept : all); }
+    for (Number& gate : gates) { gate = how_.normalised ? gate / kept : gate; }
     return gates;
   }
 
@@ -354,6 +368,12 @@ template <class Number = double>
 [[nodiscard]] std::vector<Number> outputs(const model& of, const setting& how = {}) {
   const values<Number> numbers = converted<Number>(of.numbers);
   return network<Number>(of.size, numbers, how).outputs();
+}
+
+template <class Number = double>
+[[nodiscard]] Number loss(const model& of, const setting& how = {}) {
+  const values<Number> numbers = converted<Number>(of.numbers);
+  return network<Number>(of.size, numbers, how).loss();
 }
 
 /// How far apart two models are on one text.

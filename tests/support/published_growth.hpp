@@ -74,19 +74,33 @@ enum class number { value, moment1, moment2 };
   return from;
 }
 
-/// [1 ; 0]: old units as they were, new ones with given contents.
-[[nodiscard]] inline expansion appended(index old, index size) {
+/// Old units where old_of says so, in order; the others (-1) are new, with given contents.
+[[nodiscard]] inline expansion placed(index old, const std::vector<index>& old_of) {
   expansion e;
-  for (index i = 0; i < size; ++i) {
+  for (const index unit : old_of) {
     std::vector<real> row(static_cast<std::size_t>(old), 0);
-    if (i < old) { row[static_cast<std::size_t>(i)] = 1; }
+    if (unit >= 0) { row[static_cast<std::size_t>(unit)] = 1; }
     e.write.push_back(row);
     e.read.push_back(row);
-    e.added.push_back(i >= old);
+    e.added.push_back(unit < 0);
   }
   e.newborn = true;
   e.writers = e.readers = e.gains = e.shifts = anything;
   return e;
+}
+/// [1 ; 0]: old units as they were, new ones behind them.
+[[nodiscard]] inline expansion appended(index old, index size) {
+  std::vector<index> old_of;
+  for (index i = 0; i < size; ++i) { old_of.push_back(i < old ? i : -1); }
+  return placed(old, old_of);
+}
+/// Query heads of groups that grow: the first heads of the first groups are the old ones.
+[[nodiscard]] inline std::vector<index> in_groups(index old_groups, index old_each, index groups, index each) {
+  std::vector<index> old_of;
+  for (index g = 0; g < groups; ++g) {
+    for (index r = 0; r < each; ++r) { old_of.push_back(g < old_groups && r < old_each ? g * old_each + r : -1); }
+  }
+  return old_of;
 }
 /// [W ; R] and [W | 0]: what reads the new units is zero. Source: Gesmundo and Maile 2023, Composable, sec. 3.
 [[nodiscard]] inline expansion unread(index old, index size) {

@@ -31,6 +31,8 @@ struct sizes {
   index vocab = 5, positions = 3, hidden = 4, ffn = 6, heads = 2, kv_heads = 2, head_dim = 2, layers = 2;
   index key_dim = 2, value_dim = 2; // bert
   index experts = 0;                // llama: 0 is one dense FFN without a router
+  bool listed = false;              // llama: rotary frequencies are a table of the model's own
+  bool last_reads = true;           // a tied head's last norm is declared on the reading side
 
   [[nodiscard]] index of(const std::string& axis) const {
     const std::map<std::string, index> all{{"vocab", vocab},       {"positions", positions}, {"hidden", hidden},
@@ -41,6 +43,13 @@ struct sizes {
     return found == all.end() ? std::stoll(axis) : found->second; // "3": a fixed multiplicity
   }
 };
+
+inline const std::vector<family> families{family::gpt, family::bert, family::llama};
+
+/// Two heads; a llama has two query heads to each of two KV heads.
+[[nodiscard]] inline sizes small(family kind, bool tied = true) {
+  return {.kind = kind, .tied = tied, .heads = kind == family::llama ? index(4) : index(2)};
+}
 
 /// One dimension of an array: what it does with the units of its axes ('w' writes, 'r' reads, 's' is sliced by them),
 /// and the axes: products, one after another.
@@ -62,7 +71,7 @@ struct form {
   const side write{'w', {{"hidden"}}}, read{'r', {{"hidden"}}};
   const side write_ffn{'w', {{"ffn"}}}, read_ffn{'r', {{"ffn"}}};
   const side tokens{'r', {{"vocab"}}}, logits{'w', {{"vocab"}}}, places{'r', {{"positions"}}};
-  const side last = s.tied ? read : write; // the last norm before a tied head belongs to the head
+  const side last = s.tied && s.last_reads ? read : write; // the last norm before a tied head belongs to the head
   std::vector<form> all;
   const auto add = [&](const char* name, kind what, std::vector<side> sides) {
     all.push_back({name, what, std::move(sides)});
@@ -146,6 +155,7 @@ struct form {
   const msg::axis vocab{"vocab", sz.vocab}, positions{"positions", sz.positions}, hidden{"hidden", sz.hidden};
   const msg::axis ffn{"ffn", sz.ffn}, heads{"heads", sz.heads}, head_dim{"head_dim", sz.head_dim};
   const msg::axis layers{"layers", sz.layers};
+  const msg::dimension last = sz.tied && sz.last_reads ? in(hidden) : out(hidden);
   msg::schema s;
   s.weight("token", in(vocab), out(hidden));
   if (sz.kind == family::gpt) {
@@ -157,10 +167,10 @@ struct form {
     s.norm_gain("second.gain", each(layers), out(hidden)).norm_bias("second.bias", each(layers), out(hidden));
     s.weight("up", each(layers), in(hidden), out(ffn)).bias("up.bias", each(layers), out(ffn));
     s.weight("down", each(layers), in(ffn), out(hidden)).bias("down.bias", each(layers), out(hidden));
-    s.norm_gain("last.gain", sz.tied ? in(hidden) : out(hidden));
-    s.norm_bias("last.bias", sz.tied ? in(hidden) : out(hidden));
+    s.norm_gain("last.gain", last);
+    s.norm_bias("last.bias", last);
     if (!sz.tied) { s.weight("head", out(vocab), in(hidden)); }
-    return s.normed(hidden).logits(vocab).scored(head_dim);
+    return s.normed(hidden).logits(vocab).scored(head_dim).keys("qkv", 1).keys("qkv.bias", 1);
   }
   if (sz.kind == family::bert) {
     const msg::axis key_dim{"key_dim", sz.key_dim}, value_dim{"value_dim", sz.value_dim};
@@ -180,11 +190,12 @@ struct form {
     s.weight("pooler", out(hidden), in(hidden)).bias("pooler.bias", out(hidden));
     s.weight("pair", msg::out(2), in(hidden)).bias("pair.bias", msg::out(2));
     s.weight("transform", out(hidden), in(hidden)).bias("transform.bias", out(hidden));
-    s.norm_gain("last.gain", sz.tied ? in(hidden) : out(hidden));
-    s.norm_bias("last.bias", sz.tied ? in(hidden) : out(hidden));
+    s.norm_gain("last.gain", last);
+    s.norm_bias("last.bias", last);
     if (!sz.tied) { s.weight("head", out(vocab), in(hidden)); }
     s.bias("head.bias", out(vocab));
-    return s.normed(hidden, msg::norm_kind::layer, msg::norm_position::post).logits(vocab).scored(key_dim);
+    s.normed(hidden, msg::norm_kind::layer, msg::norm_position::post).logits(vocab);
+    return s.scored(key_dim).keys("key").keys("key.bias");
   }
   const msg::axis kv_heads{"kv_heads", sz.kv_heads};
   s.norm_gain("first.gain", each(layers), out(hidden));
@@ -196,13 +207,17 @@ struct form {
     s.weight("down", each(layers), out(hidden), in(ffn));
   } else {
     const msg::axis experts{"experts", sz.experts};
+    s.logits(experts); // a gate chooses from them
     s.weight("router", each(layers), out(experts), in(hidden));
     s.weight("up", each(layers), each(experts), out(2 * ffn), in(hidden));
     s.weight("down", each(layers), each(experts), out(hidden), in(ffn));
   }
-  s.norm_gain("last.gain", sz.tied ? in(hidden) : out(hidden));
+  s.norm_gain("last.gain", last);
   if (!sz.tied) { s.weight("head", out(vocab), in(hidden)); }
-  return s.normed(hidden, msg::norm_kind::rms).logits(vocab).scored(head_dim);
+  s.normed(hidden, msg::norm_kind::rms).logits(vocab).grouped(heads, kv_heads);
+  return s.scored(head_dim).keys("qkv", 1).rotary(head_dim, msg::rotary_layout::half_split,
+                                                  sz.listed ? msg::rotary_frequencies::listed
+                                                            : msg::rotary_frequencies::computed);
 }
 
 /// Numbers of a model by the name of their array, row-major.
