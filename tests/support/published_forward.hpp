@@ -20,7 +20,7 @@ namespace published {
 /// What a forward pass is told besides its parameters. An empty mask or weight is no mask: all 1.
 struct setting {
   long double eps = 0.05;      //  large, so that a wrong eps shows
-  long double logit_scale = 1; // logits times this
+  long double logit_scale = 1; // logits times this, before their bias
   long double score_scale = 1; // attention scores times this, besides 1 / sqrt(width of a key)
   std::vector<double> hidden{}, ffn{}, heads{}, layers{}, vocab{}, experts{}; // MSG masks, one value per unit
   std::vector<long double> statistics{}; // weight of each hidden unit in norms, outputs untouched
@@ -73,8 +73,9 @@ public:
       }
       const row read = norm("last", 0, top);
       row logits = linear(s_.tied ? "token" : "head", 0, read, s_.vocab);
+      for (Number& logit : logits) { logit = wide<Number>(how_.logit_scale) * logit; }
       if (s_.kind == family::bert) { logits = plus(logits, slice("head.bias", 0, s_.vocab)); }
-      for (const Number& logit : logits) { all.push_back(wide<Number>(how_.logit_scale) * logit); }
+      all.insert(all.end(), logits.begin(), logits.end());
     }
     if (s_.kind == family::bert) {
       row pooled = linear("pooler", 0, x[0], s_.hidden);
