@@ -1,7 +1,7 @@
 // The published operators by themselves, without the library: what each keeps, how well, and what breaks it. They are
 // the measure for the library's presets, so they are measured first.
 #include "support/catch.hpp"
-#include "support/published_forward.hpp"
+#include "support/published_compare.hpp"
 #include "support/published_growth.hpp"
 
 #include <algorithm>
