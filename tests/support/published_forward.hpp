@@ -20,7 +20,8 @@ struct setting {
   long double eps = 0.05;      //  large, so that a wrong eps shows
   long double logit_scale = 1; // logits times this, before their bias
   long double score_scale = 1; // attention scores times this, besides 1 / sqrt(width of a key)
-  std::vector<double> hidden{}, ffn{}, heads{}, layers{}, vocab{}, experts{}; // MSG masks, one value per unit
+  std::vector<double> hidden{}, ffn{}, heads{}, value_dim{}, layers{}, vocab{},
+      experts{};                         // MSG masks, one value per unit
   std::vector<long double> statistics{}; // weight of each hidden unit in norms, outputs untouched
   std::vector<double> frequencies{};     // rotary, one per pair; empty: 10000^(-2 i / head_dim)
   index top = 0;                         // experts that act on a token; 0: all
@@ -260,7 +261,7 @@ private:
           for (std::size_t u = 0; u < seen; ++u) {
             mixed = mixed + weights[u] * v[u][static_cast<std::size_t>(h / group * value + d)];
           }
-          together.push_back(masked(how_.heads, h, mixed));
+          together.push_back(masked(how_.heads, h, masked(how_.value_dim, d, mixed)));
         }
       }
       joined.push_back(linear("join", l, together, s_.hidden));
