@@ -3,6 +3,7 @@
 #include "support/catch.hpp"
 #include "support/published_library.hpp"
 
+#include <msg/growth.hpp>
 #include <msg/presets.hpp>
 
 #include <algorithm>
@@ -130,6 +131,86 @@ TEST_CASE("zero blocks of one axis after another are those of all at once", "[co
   CHECK(between(steps.old, steps.now, steps.how).none());
   const journey two(s, {{{"ffn", 7}}, {{"ffn", 9}}}, by);
   CHECK(between(two.old, two.now, two.how).none());
+}
+
+namespace {
+
+/// Takes the units back that a growth added: new unit i is the place of old unit i.
+growth undoing(const msg::plan& plan) {
+  growth back;
+  for (const msg::axis_plan& a : plan.axes()) {
+    expansion e;
+    for (index i = 0; i < a.old_size; ++i) {
+      std::vector<real> row(static_cast<std::size_t>(a.new_size), 0);
+      for (std::size_t j = 0; j < row.size(); ++j) { row[j] = a.old_of[j] == i ? 1 : 0; }
+      e.write.push_back(row);
+      e.read.push_back(row);
+      e.added.push_back(false);
+    }
+    back[a.name] = e;
+  }
+  return back;
+}
+
+} // namespace
+
+TEST_CASE("a masked growth that is taken back leaves old numbers as they are by now", "[composition][undo]") {
+  const family kind = GENERATE(from_range(families));
+  const bool tied = GENERATE(true, false);
+  const auto order =
+      GENERATE(msg::placement::order::append, msg::placement::order::prepend, msg::placement::order::interleave);
+  CAPTURE(static_cast<int>(kind), tied, static_cast<int>(order));
+  const sizes s = small(kind, tied);
+  const bool llama = kind == family::llama;
+  const targets to{{"hidden", 7}, {"ffn", 8},   {"heads", llama ? 9 : 3}, {"kv_heads", 3},
+                   {"layers", 3}, {"vocab", 7}, {"positions", 5}};
+  const msg::plan plan = plan_of(s, to, presets::msg(fresh_values::all(init::normal(30))), {order, {}});
+  const model now = random_model(sizes_of(s, plan.after()), 53); // the grown model after some training
+  const msg::plan back = plan.undone();
+  const growth undo = undoing(plan);
+  for (const payload what : {payload::value, payload::moment1, payload::moment2}) {
+    CHECK(difference(grown(now, undo), applied(back, now, what)) == "");
+  }
+  CHECK(back.strict());
+  if (order == msg::placement::order::append) { // the text is of old tokens, which are the first ones only here
+    const model again = applied(back, now);
+    CHECK(between(again, now, keeping(plan)).none()); // and the function is what the grown model's was at 0
+  }
+  CHECK(difference(applied(back, applied(plan, random_model(s, 54))), random_model(s, 54)) == "");
+}
+
+TEST_CASE("growths that act at once are not taken back", "[composition][undo]") {
+  const family kind = GENERATE(from_range(families));
+  const bool llama = kind == family::llama;
+  const auto refused = [&](const targets& to, const msg::rule& by) {
+    try {
+      (void)plan_of(small(kind), to, by).undone();
+      return false;
+    } catch (const msg::error& e) { return e.code() == msg::errc::unsupported; }
+  };
+  CHECK(refused({{"ffn", 12}}, presets::net2net()));
+  CHECK(refused({{"ffn", 12}}, presets::hypercloning()));
+  CHECK(refused({{"ffn", 12}}, presets::composable()));
+  CHECK(refused({{"layers", 4}}, presets::stackbert()));
+  CHECK(refused({{"layers", 4}}, presets::llama_pro()));
+  CHECK((!llama || refused({{"hidden", 8}}, presets::composable())));
+  CHECK((kind != family::gpt || refused({{"hidden", 8}}, presets::lemon())));
+}
+
+TEST_CASE("a growth that is taken back is forgotten by ages and masks", "[composition][undo]") {
+  const sizes s = small(family::gpt);
+  const msg::plan first = plan_of(s, {{"ffn", 8}}, presets::msg());
+  const msg::plan second = plan_of(sizes_of(s, first.after()), {{"ffn", 9}, {"hidden", 6}}, presets::msg());
+  msg::growth_state state;
+  state.record(first, 10, {.steps = 5});
+  const auto births = state.births();
+  state.record(second, 40, {.steps = 100});
+  CHECK(state.births().at("ffn").size() == 9);
+  CHECK_THROWS_AS(state.take_back(second.undone(), 60), msg::error); // its units are awake
+  state.take_back(second.undone(), 40);
+  CHECK(state.births() == births);
+  CHECK(state.log().size() == 1);
+  CHECK(state.mask("hidden", 40).empty());
 }
 
 TEST_CASE("contracts of several growths multiply", "[composition]") {
