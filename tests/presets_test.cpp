@@ -120,6 +120,26 @@ TEST_CASE("tokens and positions are masked whatever grows the widths", "[presets
   CHECK(loss(t.now, how) == loss(t.old));
 }
 
+TEST_CASE("a preset's initialisation is that of every axis it masks", "[presets][msg]") {
+  const family kind = GENERATE(from_range(families));
+  sizes s = small(kind, false);
+  s.experts = kind == family::llama ? 2 : 0;
+  for (const std::string axis : {"hidden", "ffn", "layers", "vocab", "positions", "experts"}) {
+    const fresh_values seven = fresh_values::all(init::constant(7));
+    const msg::rule by = axis == "layers" || axis == "experts"
+                             ? msg::rule(msg::mask{.fresh = seven, .layers = msg::mask::start::fresh})
+                             : msg::rule(presets::msg(seven));
+    const trial t(s, {{axis, s.of(axis) + 1}}, by);
+    CAPTURE(static_cast<int>(kind), axis);
+    const model expected = grown(t.old, {{axis, appended(s.of(axis), s.of(axis) + 1)}});
+    for (const auto& [name, numbers] : expected.numbers) {
+      for (std::size_t i = 0; i < numbers.size(); ++i) {
+        if (std::isnan(numbers[i])) { CHECK(t.now.numbers.at(name)[i] == 7); }
+      }
+    }
+  }
+}
+
 // -- copies ----------------------------------------------------------------------------------------------------------
 
 namespace {
@@ -342,6 +362,20 @@ TEST_CASE("zero blocks under an RMSNorm carry the root of h over H and eps", "[p
   CHECK(between(t.old, t.now).visible());
 }
 
+TEST_CASE("means and zeros under a norm hold for any free numbers and any order", "[presets][lemon][composable]") {
+  const auto order =
+      GENERATE(msg::placement::order::append, msg::placement::order::prepend, msg::placement::order::interleave);
+  const bool tied = GENERATE(true, false);
+  CAPTURE(static_cast<int>(order), tied);
+  const fresh_values wild = fresh_values::all(init::normal(30));
+  const trial means(small(family::gpt, tied), {{"hidden", 7}}, msg::average{.fresh = wild}, {order, {}});
+  CHECK(means.plan.keeps() == msg::strictness::rounding);
+  CHECK(means.apart().rounding());
+  const trial zeros(small(family::llama, tied), {{"hidden", 7}}, msg::zero_block{.fresh = wild}, {order, {}});
+  CHECK(zeros.plan.keeps() == msg::strictness::rounding);
+  CHECK(zeros.apart().rounding());
+}
+
 // -- zero blocks -----------------------------------------------------------------------------------------------------
 
 TEST_CASE("composable leaves new units unread and every bit as it was", "[presets][composable]") {
@@ -480,6 +514,7 @@ TEST_CASE("solar cuts the seam out of two whole models", "[presets][solar]") {
 
 TEST_CASE("midas repeats the middle layers", "[presets][midas]") {
   check_layers(presets::midas(), 3, {0, 1, 1, 2});
+  check_layers(presets::midas(), 4, {0, 1, 1, 2, 3}); // of an even number the lower middle
   check_layers(presets::midas(), 4, {0, 1, 2, 1, 2, 3});
   check_layers(presets::midas(), 6, {0, 1, 2, 3, 2, 3, 4, 5});
 }
