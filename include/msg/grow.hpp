@@ -8,6 +8,7 @@
 #include <msg/config.hpp>
 #include <msg/contract.hpp>
 #include <msg/cost.hpp>
+#include <msg/difference.hpp>
 #include <msg/error.hpp>
 #include <msg/fresh.hpp>
 #include <msg/growth.hpp>
@@ -31,3 +32,5 @@
 #include <msg/schedule.hpp>
 #include <msg/schema.hpp>
 #include <msg/tensor.hpp>
+#include <msg/verification.hpp>
+#include <msg/verify.hpp>
