@@ -223,19 +223,13 @@ private:
         plan_of_stage(state_.sizes, stage, msg::random_bits(seeds, static_cast<std::uint64_t>(group)));
     (void)train_batch(data_, o.seed, position_, o.batch, tokens_in_.data(), targets_.data());
     const double before = forward_windows(o.batch, state_.masks(step_));
-    const std::vector<float> old_logits(model_->logits().begin(), model_->logits().end());
+    const msg::verifier check{plan, msg::evaluation{before, model_->logits()}};
     const auto begin = clock::now();
     grow(state_, plan, step_, stage.ramp);
     seconds_ += since(begin);
     rebuild_model();
     const double after = forward_windows(o.batch, state_.masks(step_));
-    const auto logits = model_->logits();
-    double difference = 0;
-    bool equal = before == after;
-    for (std::size_t i = 0; i < old_logits.size(); ++i) {
-      equal = equal && logits[i] == old_logits[i];
-      difference = std::max(difference, std::abs(static_cast<double>(logits[i]) - static_cast<double>(old_logits[i])));
-    }
+    const msg::verification found = check.against(msg::evaluation{after, model_->logits()});
     std::vector<growth_record> records;
     for (const msg::axis_plan& a : plan.axes()) {
       records.push_back({.step = step_,
@@ -246,8 +240,8 @@ private:
                          .rule = a.growth.contract.rule,
                          .loss_before = before,
                          .loss_after = after,
-                         .max_abs_logit_diff = difference,
-                         .bits_equal = equal});
+                         .max_abs_logit_diff = found.outputs.max_abs,
+                         .bits_equal = found.same_bits()});
       metrics_.write(to_json(records.back()));
     }
     terminal_.growth(records);
