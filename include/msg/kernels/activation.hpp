@@ -156,7 +156,7 @@ struct activation_forward {
   index stride = 0;
 
   template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+  MSG_FLATTEN MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const index step = stride == 0 ? width : stride;
     const T* const from = x + row * step;
@@ -188,7 +188,7 @@ struct activation_backward {
   index repeat = 1;
 
   template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+  MSG_FLATTEN MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const T* const from = x + row * width;
     const T* const slope = dy + row * width;
@@ -220,7 +220,7 @@ struct gated_forward {
   mask_view mask;
 
   template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+  MSG_FLATTEN MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const T* const gate = x + row * 2 * width;
     const T* const up = gate + width;
@@ -244,7 +244,7 @@ struct gated_backward {
   mask_view mask;
 
   template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+  MSG_FLATTEN MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const T* const gate = x + row * 2 * width;
     const T* const up = gate + width;
