@@ -60,14 +60,15 @@ struct model_state {
   tensor_set<T> moment1; // AdamW's m
   tensor_set<T> moment2; // AdamW's v
   msg::growth_state growth;
+  std::vector<float> norm_splits; // one per hidden unit, or empty: see masks::norms
 
   /// One mask value per unit of each axis at a step, for the model; empty views where the plain path runs.
-  [[nodiscard]] live_masks masks(index step) const { return live_masks(growth, step); }
+  [[nodiscard]] live_masks masks(index step) const { return live_masks(growth, step, norm_splits); }
 };
 
 template <class T>
 [[nodiscard]] model_state<T> initial_state(const config& sizes, std::uint64_t seed) {
-  model_state<T> state{sizes, initial_parameters<T>(sizes, seed), {}, {}, {}};
+  model_state<T> state{sizes, initial_parameters<T>(sizes, seed), {}, {}, {}, {}};
   state.moment1 = state.values.like();
   state.moment2 = state.values.like();
   return state;
@@ -116,7 +117,8 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
   return msg::plan{schema, requests, msg::mask{}, {.seed = seed}};
 }
 
-/// Sizes after a plan.
+/// Sizes after a plan, and the constants that its contract asks for. Throws msg::error{unsupported} for those that the
+/// model has no place for.
 [[nodiscard]] inline config sizes_after(const config& before, const msg::plan& plan) {
   msg::named_sizes sizes;
   for (const msg::axis& a : plan.after().axes()) { sizes.emplace_back(a.name, a.size); }
@@ -126,6 +128,32 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
       after.chosen = std::lround(static_cast<double>(before.chosen) * a.growth.contract.chosen_factor);
     }
   }
+  for (const msg::axis_contract& c : plan.contract()) {
+    after.norm_eps *= c.eps_factor;
+    if (c.softmax_scale != 1 || c.logit_scale != 1) {
+      throw msg::error({.code = msg::errc::unsupported,
+                        .axis = c.axis,
+                        .found = "rule " + c.rule,
+                        .hint = "the reference model has no scale of attention scores or of logits"});
+    }
+  }
+  return after;
+}
+
+/// What norm statistics are weighted by after a plan: the splits of all copies so far, where they are not equally many.
+[[nodiscard]] inline std::vector<float> norm_splits_after(const std::vector<float>& before, const msg::plan& plan) {
+  std::vector<float> after = before;
+  for (const msg::axis_plan& a : plan.axes()) {
+    const bool split = a.growth.contract.weight_norm_statistics;
+    if (a.name != "hidden" || (before.empty() && !split)) { continue; }
+    after.assign(static_cast<std::size_t>(a.new_size), 1);
+    for (std::size_t j = 0; j < after.size(); ++j) {
+      const index source = a.growth.source[j];
+      if (source < 0) { continue; }
+      const double old = before.empty() ? 1 : static_cast<double>(before[static_cast<std::size_t>(source)]);
+      after[j] = static_cast<float>(split ? old * a.growth.split[j] : old);
+    }
+  }
   return after;
 }
 
@@ -133,7 +161,8 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
 /// growth, which happens before the forward of `step`.
 template <class T>
 void grow(model_state<T>& state, const msg::plan& plan, index step, const msg::ramp& ramp) {
-  state.growth.record(plan, step, ramp); // throws before anything is changed
+  const config sizes = sizes_after(state.sizes, plan);
+  state.growth.record(plan, step, ramp); // both throw before anything is changed
   const auto grow_set = [&](tensor_set<T>& set, msg::payload what) {
     for (const msg::param_plan& p : plan.parameters()) {
       tensor<T>& old = set[p.name];
@@ -145,7 +174,8 @@ void grow(model_state<T>& state, const msg::plan& plan, index step, const msg::r
   grow_set(state.values, msg::payload::value);
   grow_set(state.moment1, msg::payload::moment1);
   grow_set(state.moment2, msg::payload::moment2);
-  state.sizes = sizes_after(state.sizes, plan);
+  state.norm_splits = norm_splits_after(state.norm_splits, plan);
+  state.sizes = sizes;
 }
 
 } // namespace reference
