@@ -134,6 +134,17 @@ TEST_CASE("ramps of different axes overlap without touching one another", "[grow
   CHECK_FALSE(state.ramping(11));
 }
 
+TEST_CASE("the axes of one growth ramp at their own pace", "[growth][ramp]") {
+  growth_state state;
+  state.record(msg::plan{model(), {hidden.grow_to(3), ffn.grow_to(5)}}, 100, linear_ramp{4},
+               {{"ffn", linear_ramp{10}}, {"heads", linear_ramp{99}}});
+  CHECK(state.mask("hidden", 102) == std::vector<float>{1, 1, 0.5F});
+  CHECK(state.mask("ffn", 105) == std::vector<float>{1, 1, 1, 0.5F, 0.5F});
+  CHECK_FALSE(state.ramping("hidden", 105));
+  CHECK(state.ramping("ffn", 110));
+  CHECK_FALSE(state.ramping(111));
+}
+
 TEST_CASE("births ride along with their units through later growths and copies", "[growth]") {
   growth_state state;
   const msg::plan first{model(), {layers.grow_to(3)}};
