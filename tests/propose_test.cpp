@@ -78,6 +78,28 @@ TEST_CASE("the best step to grow at is found", "[propose]") {
   CHECK(found[0].cost_to_whole < 1);
 }
 
+TEST_CASE("the cheapest way to the final model's loss is found", "[propose]") {
+  proposal_request wanted = one_axis();
+  wanted.goal = msg::search_goal::loss_of_whole;
+  const double whole = loss_of(law, wanted, 0);
+  double cheapest = 1;
+  for (int cell = 1; cell < 50; ++cell) { // dense: the rest of the way at 64 from the law itself
+    const double part = cell / 50.0;
+    const double small = 1 + 2 * std::pow(16, -0.4) + 20 * std::pow(part * wanted.flops / (6 * 16), -0.3);
+    const double large = 1 + 2 * std::pow(64, -0.4);
+    const auto tokens = [&](double loss) { return std::pow((loss - large) / 20, -1 / 0.3); };
+    cheapest = std::min(cheapest, part + (tokens(whole) - tokens(small)) * 6 * 64 / wanted.flops);
+  }
+  const auto found = msg::propose(wanted, cost, units, law);
+  REQUIRE(found.size() == 2);
+  CHECK(cheapest < 0.96);
+  CHECK(std::abs(found[0].cost_to_whole - cheapest) < 1e-9);
+  CHECK(std::abs(found[0].flops / (cheapest * wanted.flops) - 1) < 0.001);
+  CHECK(std::abs(found[0].loss - whole) < 1e-9);
+  CHECK(found[1].timeline.stages.empty());
+  CHECK(std::abs(found[1].cost_to_whole - 1) < 1e-9);
+}
+
 TEST_CASE("what is predicted for a proposal is what the law says of its schedule", "[propose]") {
   const proposal_request wanted = one_axis();
   for (const proposal& p : msg::propose(wanted, cost, units, law)) {

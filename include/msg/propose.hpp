@@ -23,6 +23,8 @@
 
 MSG_NAMESPACE_BEGIN
 
+enum class search_goal { lowest_loss, loss_of_whole };
+
 /// What a search may spend and choose from.
 struct proposal_request {
   named_sizes sizes{}; // at the end
@@ -31,6 +33,9 @@ struct proposal_request {
   std::vector<std::pair<std::string, std::vector<index>>> choices{};
   double seconds = 0; // budget; exactly one of seconds and FLOPs
   double flops = 0;
+  /// What is sought: the lowest loss for the budget; or the cheapest way to the loss at which the final model alone
+  /// ends, with what that takes of the budget.
+  search_goal goal = search_goal::lowest_loss;
   index tokens_per_step = 0;
   int most_stages = 5;
   int cells = 24;        // growths happen after multiples of budget / cells
@@ -77,7 +82,6 @@ namespace detail {
   result.run = {bounds.back(), tokens_per_step};
   double loss = std::numeric_limits<double>::infinity();
   double spent = 0;
-  result.cost_to_whole = std::numeric_limits<double>::infinity();
   const searched_sizes& full = points.back();
   for (std::size_t i = 0; i < path.stays.size(); ++i) {
     const searched_sizes& now = points[path.stays[i].first];
@@ -101,12 +105,10 @@ namespace detail {
                     " of the final FLOPs a step until then";
       result.timeline.stages.push_back(std::move(growth));
     }
-    const double next = falls.after(now, loss, path.stays[i].second);
-    const bool last = i + 1 == path.stays.size();
-    if (std::isinf(result.cost_to_whole) && (last || next <= whole)) {
-      result.cost_to_whole = (spent + falls.cells_to(now, loss, whole)) / cells;
+    if (i + 1 == path.stays.size()) {
+      result.cost_to_whole = (spent + std::max(0.0, falls.cells_to(now, loss, whole))) / cells;
     }
-    loss = next;
+    loss = falls.after(now, loss, path.stays[i].second);
     spent += path.stays[i].second;
   }
   if (result.why.empty()) { result.why = "the final model from the start"; }
@@ -126,8 +128,7 @@ namespace detail {
 /// and number of stages the one with the lowest loss is kept (dynamic programming).
 ///
 /// A growth keeps the loss, and the grown model goes on as one trained from scratch does from that loss: with D' tokens
-/// where loss_model says that it takes D' to get there. Cost counts all stages, as time where there is a machine, else
-/// as FLOPs.
+/// where loss_model says that it takes D' to get there. Cost counts all stages, in seconds or FLOPs as the budget is.
 ///
 /// cost        sizes to model_cost
 /// parameters  as in fit_loss_model()
@@ -178,16 +179,19 @@ template <std::invocable<const named_sizes&> Cost, std::invocable<const named_si
   const std::size_t top = lattice.size() - 1;
   const double whole = falls.after(points[top], std::numeric_limits<double>::infinity(), wanted.cells);
 
+  const double target = wanted.goal == search_goal::loss_of_whole ? whole : 0;
   std::vector<proposal> proposals;
   for (std::size_t start = 0; start < lattice.size(); ++start) {
     for (const detail::search_path& path :
-         detail::best_paths(lattice, points, falls, start, wanted.cells, wanted.most_stages)) {
+         detail::best_paths(lattice, points, falls, start, wanted.cells, wanted.most_stages, target)) {
       proposals.push_back(
           detail::make_proposal(wanted.base, points, path, falls, whole, wanted.cells, wanted.tokens_per_step));
     }
   }
-  std::stable_sort(proposals.begin(), proposals.end(), [](const proposal& a, const proposal& b) {
-    return a.loss != b.loss ? a.loss < b.loss : a.timeline.stages.size() < b.timeline.stages.size();
+  std::stable_sort(proposals.begin(), proposals.end(), [target](const proposal& a, const proposal& b) {
+    const double first = target > 0 ? a.cost_to_whole : a.loss;
+    const double second = target > 0 ? b.cost_to_whole : b.loss;
+    return first != second ? first < second : a.timeline.stages.size() < b.timeline.stages.size();
   });
   if (proposals.size() > wanted.count) { proposals.resize(wanted.count); }
   return proposals;

@@ -125,7 +125,7 @@ struct allowances {
     }
     if (!growth.candidates.empty() && growth.at.kind != trigger_kind::probe) {
       found.add(errc::bad_argument, ".candidates", {}, "a probe trigger",
-                std::string{trigger_kind_names[static_cast<std::size_t>(growth.at.kind)]});
+                std::string{trigger_names[static_cast<std::size_t>(growth.at.kind)]});
     }
     for (std::size_t c = 0; c < growth.candidates.size(); ++c) {
       const growth_candidate& candidate = growth.candidates[c];

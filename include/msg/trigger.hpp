@@ -13,8 +13,10 @@ MSG_NAMESPACE_BEGIN
 
 // The words of schedule.json, in the order of the enumerators.
 enum class trigger_kind { step, tokens, fraction, seconds, loss, slope, plateau, probe };
-inline constexpr std::array<std::string_view, 8> trigger_kind_names{"step", "tokens", "fraction", "seconds",
-                                                                    "loss", "slope",  "plateau",  "probe"};
+inline constexpr std::array<std::string_view, 8> trigger_names{"step", "tokens", "fraction", "seconds",
+                                                               "loss", "slope",  "plateau",  "probe"};
+/// Those that are known beforehand: the first of trigger_names.
+inline constexpr std::array<std::string_view, 3> trigger_kind_names{"step", "tokens", "fraction"};
 enum class loss_source { training, validation };
 inline constexpr std::array<std::string_view, 2> loss_source_names{"training", "validation"};
 
@@ -67,7 +69,7 @@ namespace detail {
   if (!detail::resolvable(at, run)) {
     throw error{diagnostic{.code = errc::bad_argument,
                            .expected = observed(at) ? "a trigger that is known beforehand" : "a run of known length",
-                           .hint = std::string{trigger_kind_names[static_cast<std::size_t>(at.kind)]} + " trigger"}};
+                           .hint = std::string{trigger_names[static_cast<std::size_t>(at.kind)]} + " trigger"}};
   }
   if (at.kind == trigger_kind::step) { return static_cast<index>(at.value); }
   if (at.kind == trigger_kind::tokens) {

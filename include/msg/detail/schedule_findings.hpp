@@ -105,8 +105,8 @@ struct schedule_findings {
             static_cast<double>(step_of(at, run)));
     } else {
       add(errc::bad_argument, ".at", {}, "triggers of one kind, or a run of known length",
-          std::string{trigger_kind_names[static_cast<std::size_t>(before->kind)]} + " before " +
-              std::string{trigger_kind_names[static_cast<std::size_t>(at.kind)]});
+          std::string{trigger_names[static_cast<std::size_t>(before->kind)]} + " before " +
+              std::string{trigger_names[static_cast<std::size_t>(at.kind)]});
     }
     return true;
   }

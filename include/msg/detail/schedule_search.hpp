@@ -117,15 +117,17 @@ struct loss_steps {
 /// Points in the order in which a run is at them, and the cells it spends at each.
 struct search_path {
   double loss = std::numeric_limits<double>::infinity();
-  std::vector<std::pair<std::size_t, int>> stays{};
+  double cells = 0;
+  std::vector<std::pair<std::size_t, double>> stays{}; // whole cells, but for the last
 };
 
-/// For each number of growths from 0 to most_stages the best path from a start to the final sizes, where there is one.
-/// At every point a run spends one cell or more.
+/// For each number of growths from 0 to most_stages the best path from a start to the final sizes, where there is one:
+/// the one with the lowest loss after all cells, or the one that is at the loss `target` first. At every point a run
+/// spends one cell or more, up to the target.
 [[nodiscard]] inline std::vector<search_path> best_paths(const size_lattice& lattice,
                                                          const std::vector<searched_sizes>& points,
                                                          const loss_steps& falls, std::size_t start, int cells,
-                                                         int most_stages) {
+                                                         int most_stages, double target) {
   constexpr double infinite = std::numeric_limits<double>::infinity();
   struct state {
     double loss = infinite;
@@ -167,21 +169,34 @@ struct search_path {
   std::vector<search_path> paths;
   for (std::size_t stages = 0; stages < layers; ++stages) {
     std::size_t point = count - 1;
-    search_path path{.loss = at(last, stages, point).loss};
-    if (!(path.loss < infinite)) { continue; }
+    std::size_t end = target > 0 ? 1 : last;
+    while (end < last && !(at(end, stages, point).loss <= target)) { ++end; }
+    search_path path{.loss = at(end, stages, point).loss};
+    if (!(path.loss < infinite) || (target > 0 && path.loss > target)) { continue; }
     std::size_t left = stages;
     path.stays.emplace_back(point, 1);
-    for (std::size_t cell = last; cell > 1; --cell) {
+    for (std::size_t cell = end; cell > 1; --cell) {
       const std::size_t from = at(cell, left, point).from;
-      if (from == point) {
-        ++path.stays.back().second;
-        continue;
+      if (from != point) {
+        point = from;
+        --left;
+        path.stays.emplace_back(point, 0);
       }
-      point = from;
-      --left;
-      path.stays.emplace_back(point, 1);
+      ++path.stays.back().second;
     }
     std::reverse(path.stays.begin(), path.stays.end());
+    if (target > 0) { // of the last cell it needs a part, one step at least
+      auto& [full, spent] = path.stays.back();
+      spent -= 1;
+      double before = infinite;
+      for (const auto& [at_point, cells_there] : path.stays) {
+        if (cells_there > 0) { before = falls.after(points[at_point], before, cells_there); }
+      }
+      const double needed = std::max(falls.cells_to(points[full], before, target), 1 / points[full].steps_per_cell);
+      path.loss = falls.after(points[full], before, needed);
+      spent += needed;
+    }
+    for (const auto& [at_point, spent] : path.stays) { path.cells += spent; }
     paths.push_back(std::move(path));
   }
   return paths;
