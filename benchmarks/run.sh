@@ -3,8 +3,8 @@
 #
 #   benchmarks/run.sh NAME [options of the study]
 #
-# A study is made of programs, NAME.cpp and NAME_*.cpp, or of a script, NAME.sh or NAME.py, that is called with the
-# programs' paths, the CSV to write, and the options. A script that starts other programs names them in a line
+# A study is made of programs, NAME.cpp and NAME_*.cpp (or .cu), or of a script, NAME.sh or NAME.py, that is called with
+# the programs' paths, the CSV to write, and the options. A script that starts other programs names them in a line
 # '# targets: train_gpt ...' and finds them in $MSG_BUILD. A program on its own is called with --csv FILE, or in Google
 # Benchmark's way; of several, each has a CSV of its own.
 set -euo pipefail
@@ -18,10 +18,14 @@ script=
 programs=()
 if [[ $name =~ ^[a-z0-9_]+$ && $name != run ]]; then
   for script in "$here/$name".{sh,py} ""; do [[ -f $script ]] && break; done
-  for source in "$here/$name".cpp "$here/$name"_*.cpp; do [[ -f $source ]] && programs+=("$(basename "$source" .cpp)"); done
+  for source in "$here/$name".{cpp,cu} "$here/$name"_*.{cpp,cu}; do
+    [[ -f $source ]] || continue
+    source=${source##*/}
+    programs+=("${source%.*}")
+  done
 fi
 if [[ -z $script && ${#programs[@]} -eq 0 ]]; then
-  studies=("$here"/*.{sh,py,cpp})
+  studies=("$here"/*.{sh,py,cpp,cu})
   available=$(for study in "${studies[@]##*/}"; do echo "${study%.*}"; done | sed '/^run$/d' | sort -u | tr '\n' ' ')
   die 2 "${name:+no study named $name; }give one of: ${available:-none is there}"
 fi
@@ -46,7 +50,7 @@ else
   for program in "${programs[@]}"; do
     [[ ${#programs[@]} -eq 1 ]] || csv=$MSG_RESULTS/$program.csv
     options=(--csv "$csv")
-    grep -q 'benchmark/benchmark\.h' "$here/$program.cpp" && options=("--benchmark_out=$csv" --benchmark_out_format=csv)
+    grep -qs 'benchmark/benchmark\.h' "$here/$program.cpp" && options=("--benchmark_out=$csv" --benchmark_out_format=csv)
     "$MSG_BUILD/benchmarks/$program" "${options[@]}" "$@"
   done
 fi

@@ -6,7 +6,7 @@ set(package_dir share/cmake/msg)
 install(DIRECTORY include/msg DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh")
 install(FILES LICENSE DESTINATION share/licenses/msg)
 
-install(TARGETS msg EXPORT msg-targets INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS msg msg_cuda EXPORT msg-targets INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT msg-targets NAMESPACE msg:: DESTINATION ${package_dir})
 configure_package_config_file(cmake/msg-config.cmake.in ${PROJECT_BINARY_DIR}/msg-config.cmake
                               INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)

@@ -79,6 +79,8 @@ have() {
     onednn) have_header dnnl.h ;;
     catch2) have_header catch2/catch_all.hpp catch2/catch.hpp ;;
     benchmark) have_header benchmark/benchmark.h ;;
+    nvcc) nvcc_place >/dev/null ;;
+    python-venv) python3 -c 'import venv, ensurepip' 2>/dev/null ;;
     torch) PATH=/usr/bin:$PATH python3 -c 'import torch' 2>/dev/null ;;
     clang) command -v clang++ >/dev/null ;;
     clang-openmp) clang++ -fopenmp -x c++ -o /dev/null - 2>/dev/null <<<'#include <omp.h>
@@ -101,6 +103,8 @@ describe() { # NAME
     benchmark) echo "Google Benchmark" ;;
     torch) echo "PyTorch for the system's own Python, to compare with" ;;
     clang-openmp) echo "OpenMP for clang" ;;
+    nvcc) echo "nvcc, CUDA 12.8 or newer" ;;
+    python-venv) echo "Python 3 with venv" ;;
     *) echo "$1" ;;
   esac
 }
@@ -137,6 +141,8 @@ package() { # MANAGER NAME
     zypper:torch) echo python3-torch ;;
     brew:torch) echo pytorch ;;
     apt:clang-openmp) echo libomp-dev ;;
+    apt:python-venv) echo python3-venv ;;
+    *:python-venv) echo python3 ;;
     *) echo "$2" ;;
   esac
 }
@@ -215,6 +221,34 @@ need_to_build() { # [NAME...]: what every program of this project needs, and NAM
   have onednn || apt_install onednn || true
   have onednn || printf 'oneDNN not found (%s): the trainers multiply with Eigen alone, which is slower\n' \
     "$(install_command onednn || echo "$why_not")"
+}
+
+# nvcc is optional: without it the CUDA programs are left out. NVIDIA's wheels hold all that compiling takes, so that no
+# toolkit has to be installed; CMake looks in the same places.
+nvcc_place() { # prints its path
+  local place
+  for place in "$(command -v nvcc)" "${CUDA_HOME:+$CUDA_HOME/bin/nvcc}" /usr/local/cuda/bin/nvcc "$root/build/cuda/bin/nvcc"; do
+    if [[ -n $place && -x $place ]]; then
+      echo "$place"
+      return
+    fi
+  done
+  return 1
+}
+
+want_nvcc() { # from PyPI into build/cuda, if there is none
+  have nvcc && return
+  have python-venv || apt_install python-venv || true
+  printf 'installing nvcc from PyPI into build/cuda\n'
+  if python3 -m venv "$root/build/cuda-wheels" >>"$log" 2>&1 &&
+    "$root/build/cuda-wheels/bin/pip" install --disable-pip-version-check --no-input nvidia-cuda-nvcc=='13.0.*' \
+      nvidia-cuda-crt=='13.0.*' nvidia-nvvm=='13.0.*' nvidia-cuda-runtime=='13.0.*' >>"$log" 2>&1; then
+    local place
+    for place in "$root"/build/cuda-wheels/lib/python3*/site-packages/nvidia/cu13; do
+      [[ ! -x $place/bin/nvcc ]] || ln -sfn "$place" "$root/build/cuda"
+    done
+  fi
+  have nvcc || printf 'nvcc not found, and not installed: the CUDA programs are left out\n'
 }
 
 # --- Building ----------------------------------------------------------------------------------------------------

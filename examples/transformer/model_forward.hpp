@@ -52,7 +52,8 @@ void gpt<T>::into_attention(const pointers& p, index l, row_range block) {
            msg::layer_norm_forward<T>{stream(l), p.ln_1_gain[l], p.ln_1_bias[l], x.normed_1.data(), x.mean_1.data(),
                                       x.rstd_1.data(), hidden, config_.norm_eps, masks_.hidden, masks_.hidden});
   linear_forward(block, hidden, width, x.normed_1.data(), p.attn_weight[l], x.qkv.data());
-  run_rows(block, msg::activation_forward<T, msg::identity>{x.qkv.data(), p.attn_bias[l], x.qkv.data(), width, {}});
+  run_rows(block,
+           msg::activation_forward<T, msg::no_activation>{x.qkv.data(), p.attn_bias[l], x.qkv.data(), width, {}});
 }
 
 template <class T>

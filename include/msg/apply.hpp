@@ -104,7 +104,7 @@ template <class T, class Team = serial_team>
 [[nodiscard]] inline bool matches(const init& what) noexcept { return what.what == init::kind::matched; }
 
 /// matched   what init::matched() stands for
-[[nodiscard]] inline grow_filler filler_of(const init& what, const grow_filler& matched) noexcept {
+[[nodiscard]] MSG_HOST_DEVICE inline grow_filler filler_of(const init& what, const grow_filler& matched) noexcept {
   switch (what.what) {
     case init::kind::zeros: return {0, 0};
     case init::kind::constant: return {what.value, 0};

@@ -46,7 +46,8 @@ template <class T>
 }
 
 template <class T>
-[[nodiscard]] std::vector<T> grown_on_host(const msg::param_plan& p, const std::vector<T>& old, payload what = payload::value) {
+[[nodiscard]] std::vector<T> grown_on_host(const msg::param_plan& p, const std::vector<T>& old,
+                                           payload what = payload::value) {
   std::vector<T> result(static_cast<std::size_t>(p.size()));
   msg::apply(p, msg::view(old.data(), p.old_size()), msg::view(result.data(), p.size()), what);
   return result;
@@ -150,9 +151,9 @@ TEST_CASE("wrong shapes are found before anything is launched", "[cuda][growth]"
   CHECK_THROWS_AS(msg::apply(msg::cuda::on(), uploaded["square"], msg::view(some.data(), some.size()),
                              msg::view(some.data(), some.size())),
                   msg::error);
-  CHECK_THROWS_AS(msg::apply(msg::cuda::on(), uploaded, msg::view(some.data(), some.size()),
-                             msg::view(some.data(), some.size())),
-                  msg::error);
+  CHECK_THROWS_AS(
+      msg::apply(msg::cuda::on(), uploaded, msg::view(some.data(), some.size()), msg::view(some.data(), some.size())),
+      msg::error);
   CHECK_THROWS_AS(uploaded["nothing"], msg::error);
   CHECK(simt::launches() == before);
 }
@@ -162,16 +163,20 @@ TEST_CASE("a failed CUDA call is an error that names the call and what the runti
     simt::next_error() = cudaErrorMemoryAllocation;
     try {
       call();
-    } catch (const msg::error& e) { return (e.code() == msg::errc::cuda ? "cuda: " : "other: ") + std::string(e.what()); }
+    } catch (const msg::error& e) {
+      return (e.code() == msg::errc::cuda ? "cuda: " : "other: ") + std::string(e.what());
+    }
     return "nothing";
   };
   CHECK(text([] { msg::cuda::device_array<float> a(8); }) ==
         "cuda: msg: CUDA call failed, expected cudaMalloc to succeed, found cudaErrorMemoryAllocation: described here");
   const msg::cuda::device_array<float> a(8);
   CHECK(text([&] { a.write(std::vector<float>(8)); }).find("cudaMemcpy to succeed") != std::string::npos);
+  CHECK(text([] { msg::cuda::require_device(); }).find("cudaGetDeviceCount to succeed") != std::string::npos);
+  CHECK_NOTHROW(msg::cuda::require_device());
   const msg::cuda::device_mask mask{msg::axis_mask(8)};
-  CHECK(text([&] { msg::scale(msg::cuda::on(), mask, msg::view(a.data(), 8)); })
-            .find("cudaLaunchKernel to succeed") != std::string::npos);
+  CHECK(text([&] { msg::scale(msg::cuda::on(), mask, msg::view(a.data(), 8)); }).find("cudaLaunchKernel to succeed") !=
+        std::string::npos);
 }
 
 TEST_CASE("a captured graph follows the ramp of a mask", "[cuda][mask]") {

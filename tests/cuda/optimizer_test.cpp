@@ -55,9 +55,12 @@ struct parameter_state {
 
   parameter_state(msg::index size, std::uint64_t stream)
       : value(rows::normal<T>(size, stream)), gradient(rows::normal<T>(size, stream + 1)),
-        moment1(rows::normal<T>(size, stream + 2)), moment2(rows::normal<T>(size, stream + 3, 4, 0.5)),
-        on_gpu{on_device(value), on_device(gradient), on_device(moment1), on_device(moment2)} {}
-  [[nodiscard]] msg::tensor_view<T> view(int which) const { return msg::view(on_gpu[which].data(), on_gpu[which].size()); }
+        moment1(rows::normal<T>(size, stream + 2)),
+        moment2(rows::normal<T>(size, stream + 3, 4, 0.5)), on_gpu{on_device(value), on_device(gradient),
+                                                                   on_device(moment1), on_device(moment2)} {}
+  [[nodiscard]] msg::tensor_view<T> view(int which) const {
+    return msg::view(on_gpu[which].data(), on_gpu[which].size());
+  }
   [[nodiscard]] bool agree() const {
     return same_bits(value, from_device(on_gpu[0])) && same_bits(moment1, from_device(on_gpu[2])) &&
            same_bits(moment2, from_device(on_gpu[3]));
@@ -74,8 +77,8 @@ void update_host(const Options& options, const msg::update_step& now, const msg:
   }
 }
 template <class T, class Options>
-void update_device(const msg::cuda::on& on, const msg::cuda::device_ages<Options, T>& ages, msg::index which, bool decay,
-                   const parameter_state<T>& p) {
+void update_device(const msg::cuda::on& on, const msg::cuda::device_ages<Options, T>& ages, msg::index which,
+                   bool decay, const parameter_state<T>& p) {
   if constexpr (Options::moments == 2) {
     msg::update(on, ages, which, decay, p.view(0), p.view(1), p.view(2), p.view(3));
   } else {

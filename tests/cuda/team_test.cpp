@@ -11,14 +11,14 @@
 #include <string>
 #include <vector>
 
+using msg::cuda::team;
 using msg::cuda::detail::launch;
 using msg::cuda::detail::launch_shape;
-using msg::cuda::team;
 using rows::at;
 
 namespace {
 
-const std::vector<launch_shape> shapes{{false, 32, 1}, {false, 64, 1}, {false, 96, 2},  {true, 32, 1},
+const std::vector<launch_shape> shapes{{false, 32, 1}, {false, 64, 1}, {false, 96, 2}, {true, 32, 1},
                                        {true, 64, 2},  {true, 96, 1},  {true, 256, 1}, {false, 256, 1}};
 
 /// Runs f(team, row) in every order of threads.
@@ -74,14 +74,13 @@ TEMPLATE_TEST_CASE("sums have the bits of the serial team, whatever the team and
   for (msg::index row = 0; row < row_count; ++row) {
     const T* const from = x.data() + row * n;
     expected.push_back(msg::serial_team{}.sum(n, [=](msg::index i) { return from[i]; }));
-    squares.push_back(
-        msg::serial_team{}.fold<T>(n, [=](T lane, msg::index i) { return msg::detail::fused(from[i], from[i], lane); }));
+    squares.push_back(msg::serial_team{}.fold<T>(
+        n, [=](T lane, msg::index i) { return msg::detail::fused(from[i], from[i], lane); }));
   }
   in_every_order(row_count, shape, [&](const team& t, msg::index row) {
     const T* const from = x.data() + row * n;
     const T sum = t.sum(n, [=](msg::index i) { return from[i]; });
-    const T square =
-        t.fold<T>(n, [=](T lane, msg::index i) { return msg::detail::fused(from[i], from[i], lane); });
+    const T square = t.fold<T>(n, [=](T lane, msg::index i) { return msg::detail::fused(from[i], from[i], lane); });
     // known to every member
     simt::require(rows::same_bits(sum, expected[at(row)]), "a member has another sum");
     simt::require(rows::same_bits(square, squares[at(row)]), "a member has another sum of squares");
@@ -192,8 +191,8 @@ TEST_CASE("the layer finds wrong masks", "[simt]") {
   CHECK(report(32, [] { __syncwarp(0xFFFFU); }).find("not in the mask") != std::string::npos);
   CHECK(report(16, [] { __syncwarp(~0U); }).find("divergent barrier") != std::string::npos);
   CHECK(report(32, [] { __syncwarp(threadIdx.x < 16 ? ~0U : 0xFFFF0000U); }) != "");
-  CHECK(report(32, [] { (void)__shfl_xor_sync(0xFFFFU << (threadIdx.x / 16 * 16), 1, 16); })
-            .find("outside its mask") != std::string::npos);
+  CHECK(report(32, [] { (void)__shfl_xor_sync(0xFFFFU << (threadIdx.x / 16 * 16), 1, 16); }).find("outside its mask") !=
+        std::string::npos);
   CHECK(report(32, [] {
           if (threadIdx.x % 2 == 0) { (void)__shfl_xor_sync(~0U, 1, 1); }
         }).find("divergent barrier") != std::string::npos);
@@ -201,8 +200,9 @@ TEST_CASE("the layer finds wrong masks", "[simt]") {
 
 TEST_CASE("the layer finds threads at different barriers, and writes behind shared memory", "[simt]") {
   CHECK(report(32, [] { threadIdx.x < 16 ? __syncwarp(~0U) : __syncthreads(); }) != "");
-  CHECK(report(32, [] { reinterpret_cast<unsigned char*>(msg::cuda::detail::shared_memory)[64] = 0; })
-            .find("behind its end") != std::string::npos);
+  CHECK(report(32, [] {
+          reinterpret_cast<unsigned char*>(msg::cuda::detail::shared_memory)[64] = 0;
+        }).find("behind its end") != std::string::npos);
 }
 
 TEST_CASE("a missing sync gives a wrong result in some order of threads", "[simt]") {

@@ -171,8 +171,7 @@ private:
     if (w.at != kind::warp_sync && w.at != kind::shuffle) { return; }
     for (std::size_t t = first; t < first + warp; ++t) {
       if ((w.mask >> (t - first) & 1U) != 0 && (t >= threads_.size() || threads_[t].ended)) {
-        note("a warp waits for thread " + std::to_string(t) +
-             ", which has ended or never was: a divergent barrier");
+        note("a warp waits for thread " + std::to_string(t) + ", which has ended or never was: a divergent barrier");
       }
     }
   }
@@ -243,14 +242,13 @@ private:
     for (std::size_t t = 0; t < turn.size(); ++t) { turn[t] = t; }
     if (current_options().order == order::reverse) { std::reverse(turn.begin(), turn.end()); }
     std::mt19937 shuffle(current_options().seed);
-    for (bool progress = true; progress;) {
-      if (current_options().order == order::random) { std::shuffle(turn.begin(), turn.end(), shuffle); }
-      progress = false;
-      for (const std::size_t t : turn) {
-        if (threads_[t].ended || (threads_[t].wait.at != kind::none && problem_.empty())) { continue; }
-        progress = true;
-        swapcontext(&scheduler_, &threads_[t].context);
-      }
+    if (current_options().order == order::random) { std::shuffle(turn.begin(), turn.end(), shuffle); }
+    // The first in turn that can run does: those behind it lag as far as barriers let them.
+    const auto can_run = [this](std::size_t t) {
+      return !threads_[t].ended && (threads_[t].wait.at == kind::none || !problem_.empty());
+    };
+    for (auto next = turn.begin(); next != turn.end(); next = std::find_if(turn.begin(), turn.end(), can_run)) {
+      if (can_run(*next)) { swapcontext(&scheduler_, &threads_[*next].context); }
     }
     const bool left = std::any_of(threads_.begin(), threads_.end(), [](const cuda_thread& t) { return !t.ended; });
     if (left && problem_.empty()) {

@@ -114,10 +114,11 @@ private:
       groups.push_back(static_cast<std::uint8_t>(found - known.begin()));
       if (found == known.end()) { known.push_back(birth); }
       if (known.size() > detail::most_mask_groups) {
-        throw error(diagnostic{.code = errc::unsupported,
-                               .expected = "at most " + std::to_string(detail::most_mask_groups) + " growths of an axis",
-                               .found = "more",
-                               .hint = "give all units whose ramp is over one birth"});
+        throw error(
+            diagnostic{.code = errc::unsupported,
+                       .expected = "at most " + std::to_string(detail::most_mask_groups) + " growths of an axis",
+                       .found = "more",
+                       .hint = "give all units whose ramp is over one birth"});
       }
     }
     return groups;

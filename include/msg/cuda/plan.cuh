@@ -4,14 +4,17 @@
 #include <msg/apply.hpp>
 #include <msg/config.hpp>
 #include <msg/cuda/memory.cuh>
+#include <msg/error.hpp>
 #include <msg/exec/cuda.cuh>
 #include <msg/kernels/grow.hpp>
 #include <msg/plan.hpp>
+#include <msg/request.hpp>
 #include <msg/tensor.hpp>
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
+#include <memory>
+#include <span>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -26,13 +29,15 @@ namespace detail {
 template <class T>
 inline constexpr bool reads_host_arrays<grow_row<T>> = true;
 
-/// A grow_row whose arrays are the GPU's.
+/// A grow_row whose arrays are the GPU's; or the one that match_row has left in device memory.
 template <class T>
 struct device_grow_row {
   grow_row<T> kernel;
+  const grow_row<T>* matched = nullptr;
+
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
-    kernel(team, row);
+    (matched == nullptr ? kernel : *matched)(team, row);
   }
 };
 
@@ -40,7 +45,8 @@ struct device_grow_row {
 template <class T>
 struct match_row {
   grow_row<T> kernel;
-  bool matches[max_fillers];
+  init fillers[max_fillers];
+  int count;
   grow_row<T>* to;
 
   template <class Team>
@@ -48,20 +54,8 @@ struct match_row {
     const grow_filler found = msg::detail::matched_filler<T>(kernel.src, team);
     if (team.rank() == 0) {
       *to = kernel;
-      for (int f = 0; f < max_fillers; ++f) {
-        if (matches[f]) { to->fillers[f] = found; }
-      }
+      for (int f = 0; f < count; ++f) { to->fillers[f] = msg::detail::filler_of(fillers[f], found); }
     }
-  }
-};
-
-/// The kernel that match_row has left in device memory.
-template <class T>
-struct matched_grow_row {
-  const grow_row<T>* kernel;
-  template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
-    (*kernel)(team, row);
   }
 };
 
@@ -71,51 +65,73 @@ struct matched_grow_row {
 class device_param {
 public:
   /// Uploads its maps. Throws error{cuda}.
-  explicit device_param(param_plan entry)
-      : host_(std::move(entry)), runs_(host_.runs),
-        kernel_(matches() ? static_cast<index>(sizeof(grow_row<double>)) : 0) {
-    for (const dimension_map& d : host_.dims) {
-      maps_.push_back({device_array<index>(d.source), device_array<double>(d.split),
-                       device_array<std::uint16_t>(d.flags), device_array<std::uint8_t>(d.filler)});
+  explicit device_param(param_plan entry) : device_param(std::make_unique<const param_plan>(std::move(entry))) {}
+  /// The same of an entry that outlives this.
+  explicit device_param(const param_plan* entry) : host_(entry) {
+    // Every array that a grow_row points to; what is missing here is found by at_device().
+    upload(host_->runs);
+    for (const dimension_map& d : host_->dims) {
+      upload(d.source);
+      upload(d.split);
+      upload(d.flags);
+      upload(d.filler);
     }
+    if (matches()) { kernel_ = device_array<unsigned char>(static_cast<index>(sizeof(grow_row<double>))); }
   }
-  [[nodiscard]] const param_plan& host() const noexcept { return host_; }
+  [[nodiscard]] const param_plan& host() const noexcept { return *host_; }
 
   /// Launches a kernel that apply() made, with the GPU's arrays in place of the host's.
   template <class T>
   void run(const on& stream, index rows, index cost, grow_row<T> kernel) const {
-    for (std::size_t d = 0; d + 1 < maps_.size(); ++d) {
-      const map& m = maps_[d];
-      const double* const split = kernel.outer[d].split == nullptr ? nullptr : m.split.data();
-      kernel.outer[d] = {m.source.data(), split, m.flags.data(), m.filler.data()};
+    static_assert(std::is_trivially_copyable_v<grow_row<T>> && sizeof(grow_row<T>) == sizeof(grow_row<double>));
+    for (std::size_t d = 0; d + 1 < host_->dims.size(); ++d) {
+      grow_dimension& outer = kernel.outer[d];
+      outer = {at_device(outer.source), at_device(outer.split), at_device(outer.flags), at_device(outer.filler)};
     }
-    kernel.runs = runs_.data();
+    kernel.runs = at_device(kernel.runs);
     if (kernel.moments || !matches()) {
       stream.run(rows, cost, detail::device_grow_row<T>{kernel});
       return;
     }
-    static_assert(sizeof(grow_row<T>) == sizeof(grow_row<double>) && std::is_trivially_copyable_v<grow_row<T>>);
     auto* const place = reinterpret_cast<grow_row<T>*>(kernel_.data());
-    detail::match_row<T> find{kernel, {}, place};
-    for (std::size_t f = 0; f < host_.fillers.size(); ++f) { find.matches[f] = msg::detail::matches(host_.fillers[f]); }
+    detail::match_row<T> find{kernel, {}, static_cast<int>(host_->fillers.size()), place};
+    std::copy(host_->fillers.begin(), host_->fillers.end(), find.fillers);
     stream.run(1, kernel.src.size(), find);
-    stream.run(rows, cost, detail::matched_grow_row<T>{place});
+    stream.run(rows, cost, detail::device_grow_row<T>{kernel, place});
   }
 
 private:
-  struct map {
-    device_array<index> source;
-    device_array<double> split;
-    device_array<std::uint16_t> flags;
-    device_array<std::uint8_t> filler;
-  };
-  [[nodiscard]] bool matches() const {
-    return std::any_of(host_.fillers.begin(), host_.fillers.end(), msg::detail::matches);
+  explicit device_param(std::unique_ptr<const param_plan> entry) : device_param(entry.get()) {
+    own_ = std::move(entry);
   }
 
-  param_plan host_;
-  std::vector<map> maps_; // by dimension
-  device_array<grow_run> runs_;
+  struct uploaded_array {
+    const void* host;
+    device_array<unsigned char> device;
+  };
+  template <class Element>
+  void upload(const std::vector<Element>& values) {
+    const auto* const bytes = reinterpret_cast<const unsigned char*>(values.data());
+    arrays_.push_back({values.data(), device_array<unsigned char>(std::span(bytes, values.size() * sizeof(Element)))});
+  }
+  /// Where an array of this entry's lies on the GPU; null stays null.
+  template <class Element>
+  [[nodiscard]] const Element* at_device(const Element* host) const {
+    if (host == nullptr) { return nullptr; }
+    for (const uploaded_array& a : arrays_) {
+      if (a.host == host) { return reinterpret_cast<const Element*>(a.device.data()); }
+    }
+    throw error(diagnostic{.code = errc::unsupported,
+                           .parameter = host_->name,
+                           .hint = "the plan has an array that is not known to be needed on a GPU"});
+  }
+  [[nodiscard]] bool matches() const {
+    return std::any_of(host_->fillers.begin(), host_->fillers.end(), msg::detail::matches);
+  }
+
+  const param_plan* host_;
+  std::unique_ptr<const param_plan> own_; // where host_ points, unless that is another's
+  std::vector<uploaded_array> arrays_;
   device_array<unsigned char> kernel_; // a grow_row, while init::matched() is being found out
 };
 
@@ -124,7 +140,7 @@ class device_plan {
 public:
   /// Uploads the maps of every parameter. Throws error{cuda}.
   explicit device_plan(plan growth) : host_(std::move(growth)) {
-    for (const param_plan& p : host_.parameters()) { parameters_.emplace_back(p); }
+    for (const param_plan& p : host_.parameters()) { parameters_.emplace_back(&p); }
   }
   [[nodiscard]] const plan& host() const noexcept { return host_; }
   [[nodiscard]] const std::vector<device_param>& parameters() const noexcept { return parameters_; }

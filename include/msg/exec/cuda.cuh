@@ -25,6 +25,13 @@ inline void check(cudaError_t code, const char* call) {
                          .found = std::string(cudaGetErrorName(code)) + ": " + cudaGetErrorString(code)});
 }
 
+/// Throws error{cuda} that says so where no GPU can be used: none is there, or no driver that is new enough.
+inline void require_device() {
+  int count = 0; // left alone by the runtime where there is no driver
+  check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+  if (count == 0) { check(cudaErrorNoDevice, "cudaGetDeviceCount"); }
+}
+
 namespace detail {
 
 // The architectures of this translation unit are part of each kernel's name, so that two units compiled for different
@@ -41,7 +48,7 @@ inline constexpr index rows_for_small_teams = 1024; // from which on half-warps 
 
 template <class Kernel, class Architectures>
 __global__ void __launch_bounds__(most_threads, 2) __attribute__((visibility("hidden")))
-    rows_kernel(const __grid_constant__ Kernel kernel, index rows, bool whole_block, index scratch_bytes) {
+rows_kernel(const __grid_constant__ Kernel kernel, index rows, bool whole_block, index scratch_bytes) {
   run_rows(kernel, rows, whole_block, scratch_bytes);
 }
 
@@ -54,8 +61,8 @@ struct launch_shape {
 [[nodiscard]] inline launch_shape shape_of(index rows, index cost) noexcept {
   launch_shape shape;
   shape.whole_block = rows < rows_for_small_teams;
-  shape.threads = shape.whole_block ? static_cast<int>(std::clamp<index>((cost + 31) / 32 * 32, 32, most_threads))
-                                    : most_threads;
+  shape.threads =
+      shape.whole_block ? static_cast<int>(std::clamp<index>((cost + 31) / 32 * 32, 32, most_threads)) : most_threads;
   const index teams = shape.whole_block ? 1 : shape.threads / team::lanes;
   shape.blocks = std::min((rows + teams - 1) / teams, most_blocks);
   return shape;

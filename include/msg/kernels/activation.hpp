@@ -13,7 +13,7 @@ MSG_NAMESPACE_BEGIN
 // operations alone (arithmetic.hpp), so that loops vectorise and every element gets the same bits wherever it lies.
 
 /// x; with a bias, the plain bias addition.
-struct identity {
+struct no_activation {
   template <class A>
   [[nodiscard]] MSG_HOST_DEVICE static A value(A x) noexcept {
     return x;
@@ -176,8 +176,8 @@ struct activation_backward {
     const detail::writes<T> to(dx + row * width);
     if (bias == nullptr) {
       detail::each_unit(
-          team, width, mask, repeat,
-          [](index, auto m, A z, A d, A& out) { out = m.times(d * Activation::slope(z)); }, from, slope, to);
+          team, width, mask, repeat, [](index, auto m, A z, A d, A& out) { out = m.times(d * Activation::slope(z)); },
+          from, slope, to);
     } else {
       detail::each_unit(
           team, width, mask, repeat,

@@ -129,8 +129,8 @@ struct blend_forward {
           team, width, [](index, A value, A& out) { out = value; }, g == A(0) ? from : branch, to);
     } else {
       detail::each_element(
-          team, width,
-          [=](index, A value, A inner, A& out) { out = detail::fused(g, inner, rest * value); }, from, branch, to);
+          team, width, [=](index, A value, A inner, A& out) { out = detail::fused(g, inner, rest * value); }, from,
+          branch, to);
     }
   }
 };

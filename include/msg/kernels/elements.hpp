@@ -126,9 +126,7 @@ struct reads_rows {
   template <index count>
   [[nodiscard]] MSG_HOST_DEVICE packs<count> loads(index i) const {
     packs<count> result;
-    for (index r = 0; r < rows; ++r) {
-      result.row[r] = *reinterpret_cast<const pack<T, count>*>(data + r * step + i);
-    }
+    for (index r = 0; r < rows; ++r) { result.row[r] = *reinterpret_cast<const pack<T, count>*>(data + r * step + i); }
     return result;
   }
   template <class Packs>

@@ -33,9 +33,8 @@ MSG_HOST_DEVICE void norm_gradient_row(const Team& team, index width, A scale, c
         units_of(w), units_of(o), reads(x), reads(gain), reads(dy), updates<T>(dx));
   } else {
     each_element(
-        team, width,
-        [=](index, auto weigh, auto m, A z, A g, A d, A& out) { out = scale * value(weigh, m, z, g, d); }, units_of(w),
-        units_of(o), reads(x), reads(gain), reads(dy), writes<T>(dx));
+        team, width, [=](index, auto weigh, auto m, A z, A g, A d, A& out) { out = scale * value(weigh, m, z, g, d); },
+        units_of(w), units_of(o), reads(x), reads(gain), reads(dy), writes<T>(dx));
   }
 }
 
@@ -91,9 +90,7 @@ private:
     const A scale = A(1) / std::sqrt(variance + A(eps));
     detail::each_element(
         team, width,
-        [=](index, auto m, A value, A g, A b, A& to) {
-          to = m.times(detail::fused((value - centre) * scale, g, b));
-        },
+        [=](index, auto m, A value, A g, A b, A& to) { to = m.times(detail::fused((value - centre) * scale, g, b)); },
         detail::units_of(o), detail::reads(from), detail::reads(gain), detail::reads(bias),
         detail::writes<T>(y + row * width));
     if (team.rank() == 0) {
@@ -181,8 +178,8 @@ private:
     }) / share;
     const A scale = A(1) / std::sqrt(square + A(eps));
     detail::each_element(
-        team, width, [=](index, auto m, A value, A g, A& to) { to = m.times(value * scale * g); },
-        detail::units_of(o), detail::reads(from), detail::reads(gain), detail::writes<T>(y + row * width));
+        team, width, [=](index, auto m, A value, A g, A& to) { to = m.times(value * scale * g); }, detail::units_of(o),
+        detail::reads(from), detail::reads(gain), detail::writes<T>(y + row * width));
     if (team.rank() == 0 && rstd != nullptr) { rstd[row] = scale; }
   }
 };

@@ -17,7 +17,8 @@ enum cudaError_t : int {
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
-  cudaErrorInsufficientDriver = 35
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100
 };
 inline const char* cudaGetErrorName(cudaError_t code) {
   switch (code) {
@@ -26,6 +27,7 @@ inline const char* cudaGetErrorName(cudaError_t code) {
     case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
     case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
     case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
   }
   return "?";
 }
@@ -101,7 +103,7 @@ private:
 /// Work in order. A captured stream gives its work to a graph.
 struct stream {
   std::vector<std::function<void()>> work;
-  bool capturing = false;
+  std::vector<std::function<void()>> outside; // what was there before a capture began
 };
 
 inline unsigned& launches() { // counted, so that tests see that something was launched
@@ -141,6 +143,11 @@ inline double2 shared_memory[(simt::most_shared_bytes + simt::guard_bytes) / siz
 } // namespace v0
 } // namespace msg
 
+inline cudaError_t cudaGetDeviceCount(int* count) {
+  if (const cudaError_t code = simt::taken_error(); code != cudaSuccess) { return code; }
+  *count = 1;
+  return cudaSuccess;
+}
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   if (const cudaError_t code = simt::taken_error(); code != cudaSuccess) { return code; }
@@ -172,6 +179,35 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   simt::device_memory::get().open();
   for (const auto& f : std::exchange(s->work, {})) { f(); }
   simt::device_memory::get().close();
+  return cudaSuccess;
+}
+
+// Graphs hold the work of a stream that has been captured.
+using cudaGraph_t = std::vector<std::function<void()>>*;
+using cudaGraphExec_t = cudaGraph_t;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
+  s->outside = std::exchange(s->work, {});
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
+  *graph = new std::vector<std::function<void()>>(std::exchange(s->work, std::exchange(s->outside, {})));
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  *executable = new std::vector<std::function<void()>>(*graph);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t s) {
+  s->work.insert(s->work.end(), executable->begin(), executable->end());
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
   return cudaSuccess;
 }
 
