@@ -20,7 +20,7 @@
 
 MSG_NAMESPACE_BEGIN
 
-/// A measured step; the median of several, after a few that warm up.
+/// A measured step: of several, after one or two that warm up, the median, or the least where other programs disturb.
 struct step_timing {
   named_sizes sizes{};
   double milliseconds = 0;
