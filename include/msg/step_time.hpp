@@ -20,7 +20,8 @@
 
 MSG_NAMESPACE_BEGIN
 
-/// A measured step: of several, after one or two that warm up, the median, or the least where other programs disturb.
+/// A measured step: the median of several, after one or two that warm up, sizes in turn. (Not the least: where other
+/// programs run, a short step finds an undisturbed moment that a long one never does.)
 struct step_timing {
   named_sizes sizes{};
   double milliseconds = 0;
