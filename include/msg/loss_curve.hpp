@@ -80,6 +80,7 @@ struct power_law {
   law.points = static_cast<index>(logs.size());
   law.exponent = -median(std::move(slopes));
   std::vector<double> levels;
+  levels.reserve(bin.size());
   for (const auto& [flops, loss] : bin) { levels.push_back(loss + law.exponent * flops); }
   law.log_scale = median(std::move(levels));
   return law;

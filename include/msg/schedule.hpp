@@ -87,7 +87,8 @@ struct allowances {
     const auto step = static_cast<double>(known ? step_of(at, run) : at.not_after);
     found.where = "stages[" + std::to_string(i) + "]";
     found.check(step < begin, known ? ".at" : ".at.not_after",
-                "a growth before the decay of the learning rate, from step " + found.text_of(begin) + ", or a rewind",
+                "a growth before the decay of the learning rate, from step " +
+                    detail::schedule_findings::text_of(begin) + ", or a rewind",
                 step);
   }
   return std::move(found.all);
