@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and runs one study, prints its table and writes build/release/results/NAME.csv.
+# Builds and runs one study, prints its table, and writes build/release/results/NAME.csv and for most a figure, NAME.svg.
 #
 #   benchmarks/run.sh NAME [options of the study]
 #
@@ -54,4 +54,4 @@ else
     "$MSG_BUILD/benchmarks/$program" "${options[@]}" "$@"
   done
 fi
-for csv in "$MSG_RESULTS/$name"{,_*}.csv; do [[ ! -f $csv ]] || echo "results: $csv"; done
+for file in "$MSG_RESULTS/$name"{,_*}.{csv,svg}; do [[ ! -f $file ]] || echo "results: $file"; done

@@ -52,6 +52,13 @@ network trained() {
   return model;
 }
 
+/// Half the squared distance from a target of zeros.
+double loss_of(const std::vector<float>& y) {
+  double sum = 0;
+  for (const float number : y) { sum += static_cast<double>(number) * static_cast<double>(number); }
+  return sum / 2;
+}
+
 void print(const char* when, const std::vector<float>& y) {
   std::printf("%-28s", when);
   for (const float number : y) { std::printf(" % .6f", static_cast<double>(number)); }
@@ -91,6 +98,12 @@ int main() {
   };
   const bool kept = forward(0) == before; // every bit of the function, whatever the fresh weights are
   // [/readme:hello]
+
+  // [readme:verify]
+  const auto evaluated = [](const auto& y) { return msg::evaluation{loss_of(y), y}; };
+  const msg::verifier check{plan, evaluated(before)};
+  msg::require(check.against(evaluated(forward(0))), msg::strictness::exact); // throws, naming the worst output
+  // [/readme:verify]
 
   print("before the growth, 8 units:", before);
   print("after it, 16 units, c = 0:", forward(0));

@@ -119,7 +119,7 @@ TEST_CASE("a config that the model cannot follow is refused", "[checkpoint][conf
   CHECK(config_refusal({{"msg", {{"version", 2}}}}) ==
         "config.json: msg.version: expected an integer from 1 to 1, found 2");
   CHECK(config_refusal({{"msg", {{"extra", 2}}}}) ==
-        "config.json: msg: unknown key 'extra' (known: version, plain, why)");
+        "config.json: msg: unknown key 'extra' (known: version, plain, why, norm_splits)");
   CHECK(config_refusal({{"msg", {{"why", "ffn mask 0.5"}}}}) ==
         "config.json: msg.why: expected nothing for model_type gpt2, found 'ffn mask 0.5'");
   CHECK(config_refusal({{"msg", {{"plain", false}}}}) == "config.json: msg.plain: expected true for model_type gpt2");

@@ -75,3 +75,63 @@ TEST_CASE("an even split over the published stages predicts the published FLOP s
   });
   CHECK(std::abs(600 / msg::total_flops(costs) - published.speedup) <= 0.005);
 }
+
+namespace {
+
+// Costs as many FLOPs per token as hidden, and has ten times as many parameters.
+msg::model_cost by_hidden(const msg::named_sizes& sizes) {
+  const index hidden = msg::size_of(sizes, "hidden");
+  return {.parameters = 10 * hidden, .gemm = {{"hidden", double(hidden)}}};
+}
+
+// 2 ms + 0.5 ms for every FLOP of a token.
+msg::step_time machine(index tokens_per_step) {
+  return {.tokens_per_step = tokens_per_step,
+          .coefficients = {{"flops", 0.5 / double(tokens_per_step)}, {"fixed", 2}},
+          .error = 0.1};
+}
+
+} // namespace
+
+TEST_CASE("a forecast has tokens, FLOPs and time of every stage, and the saving", "[cost]") {
+  const auto run = msg::run_extent{.steps = 40, .tokens_per_step = 100};
+  const msg::forecast f = msg::predict(two_growths(), run, by_hidden, machine(100));
+  REQUIRE(f.stages.size() == 3);
+  CHECK(f.stages[1].first_step == 10);
+  CHECK(f.stages[1].steps == 20);
+  CHECK(f.stages[1].sizes == msg::named_sizes{{"hidden", 8}});
+  CHECK(f.stages[1].parameters == 80);
+  CHECK(f.stages[1].tokens == 2000);
+  CHECK(f.stages[1].flops == 8 * 2000);
+  CHECK(f.stages[1].milliseconds_per_step == 6);
+  CHECK(f.stages[1].seconds == 0.12);
+  CHECK(f.tokens == 4000);
+  CHECK(f.flops == 36000);
+  CHECK(std::abs(f.seconds - (10 * 4 + 20 * 6 + 10 * 10) / 1000.0) < 1e-12);
+  CHECK(f.whole.flops == 16 * 4000);
+  CHECK(f.whole.tokens == f.tokens); // the same tokens
+  CHECK(std::abs(f.whole.seconds - 0.4) < 1e-12);
+  CHECK(std::abs(f.flops_saving() - 64.0 / 36) < 1e-12);
+  CHECK(std::abs(f.time_saving() - 400.0 / 260) < 1e-12);
+  CHECK(f.error == 0.1);
+}
+
+TEST_CASE("stages that training decides are forecast where they are expected", "[cost]") {
+  msg::schedule s = two_growths();
+  s.stages[1].at = {.kind = msg::trigger_kind::plateau, .value = 0.01, .window = 10};
+  const auto run = msg::run_extent{.steps = 40, .tokens_per_step = 100};
+  CHECK(testing::codes_of(testing::findings_of([&] { (void)msg::predict(s, run, by_hidden, machine(100)); })) ==
+        std::vector{msg::errc::bad_argument});
+  const std::vector<index> expected{10, 30};
+  CHECK(msg::predict(s, run, by_hidden, machine(100), expected).flops == 36000);
+  CHECK(msg::total_flops(msg::stage_costs(s, run, by_hidden, expected)) == 36000);
+  CHECK(testing::findings_of([&] { (void)msg::predict(s, run, by_hidden, machine(100), std::vector<index>{10}); })[0]
+            .expected == "2 steps");
+}
+
+TEST_CASE("a machine that was calibrated for other batches is refused", "[cost]") {
+  const auto findings = testing::findings_of(
+      [] { (void)msg::predict(two_growths(), {.steps = 40, .tokens_per_step = 100}, by_hidden, machine(50)); });
+  REQUIRE(findings.size() == 1);
+  CHECK(findings[0].found == "50");
+}

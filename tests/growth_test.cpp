@@ -134,6 +134,17 @@ TEST_CASE("ramps of different axes overlap without touching one another", "[grow
   CHECK_FALSE(state.ramping(11));
 }
 
+TEST_CASE("the axes of one growth ramp at their own pace", "[growth][ramp]") {
+  growth_state state;
+  state.record(msg::plan{model(), {hidden.grow_to(3), ffn.grow_to(5)}}, 100, linear_ramp{4},
+               {{"ffn", linear_ramp{10}}, {"heads", linear_ramp{99}}});
+  CHECK(state.mask("hidden", 102) == std::vector<float>{1, 1, 0.5F});
+  CHECK(state.mask("ffn", 105) == std::vector<float>{1, 1, 1, 0.5F, 0.5F});
+  CHECK_FALSE(state.ramping("hidden", 105));
+  CHECK(state.ramping("ffn", 110));
+  CHECK_FALSE(state.ramping(111));
+}
+
 TEST_CASE("births ride along with their units through later growths and copies", "[growth]") {
   growth_state state;
   const msg::plan first{model(), {layers.grow_to(3)}};
@@ -285,4 +296,28 @@ TEST_CASE("contradictions in saved state are all reported", "[growth][restore][e
         "msg: bad state: axis 'ffn', expected 1 births at step 10, found 2");
   CHECK(says([](records&, births& born) { born["nobody"] = {0}; }, now) ==
         "msg: bad state: axis 'nobody', expected one of layers, ffn, hidden, heads, head_dim, found 1");
+}
+
+TEST_CASE("a growth that is taken back while its mask is 0 leaves no trace in the state", "[growth][undo]") {
+  growth_state state;
+  const msg::plan first{model(), {hidden.grow_to(4)}};
+  state.record(first, 5, {.steps = 10});
+  const births before = state.births();
+  const msg::plan second{first.after(), {hidden.grow_to(6), ffn.grow_to(5)}};
+  state.record(second, 20, {.steps = 10});
+  const msg::plan undo = second.undone();
+  CHECK(testing::message_of([&] { state.take_back(undo, 21); }) ==
+        "msg: bad argument: axis 'hidden', expected a mask of 0, found 0.100000");
+  CHECK(testing::message_of([&] { state.take_back(first.undone(), 20); }) ==
+        "msg: bad argument: axis 'hidden', expected the way back from its last growth, found 4 to 2");
+  CHECK(testing::message_of([&] { state.record(undo, 21, {}); }) ==
+        "msg: bad argument: axis 'hidden', expected a growth, found 6 to 4 (take_back() notes an undone one)");
+  REQUIRE(state.log().size() == 3);
+  state.take_back(undo, 20);
+  CHECK(state.births() == before);
+  CHECK(state.log().size() == 1);
+  CHECK_FALSE(state.ramping(20));
+  CHECK_NOTHROW(growth_state(state.log(), state.births(), first.after()));
+  state.record(second, 21, {.steps = 10}); // once more, later
+  CHECK(state.log().back().id == 2);
 }

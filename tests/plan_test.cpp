@@ -3,7 +3,9 @@
 #include "support/test_rules.hpp"
 #include "support/thrown.hpp"
 
+#include <msg/apply.hpp>
 #include <msg/plan.hpp>
+#include <msg/rules/average.hpp>
 #include <msg/rules/mask.hpp>
 #include <msg/rules/stack.hpp>
 #include <msg/schemas/gpt2.hpp>
@@ -216,4 +218,47 @@ TEST_CASE("only a whole parameter of two dimensions or more has slices", "[plan]
   CHECK(findings_of([&] { (void)growth["gain"].at(0); })[0].code == errc::bad_argument);
   CHECK(findings_of([&] { (void)slice.at(0); })[0].code == errc::bad_argument);
   CHECK(findings_of([&] { (void)growth["w1"].at(0).at(0); })[0].code == errc::bad_argument); // the first one, too
+}
+
+TEST_CASE("a masked growth is taken back with what training made of the old numbers, moments too", "[plan][undo]") {
+  const auto where = GENERATE(placement::order::append, placement::order::prepend, placement::order::interleave);
+  const msg::plan growth{
+      model(), {hidden.grow_to(6), ffn.grow_to(8), layers.grow_to(3)}, msg::mask{}, {.placement = {where, {}}}};
+  const msg::plan undo = growth.undone();
+  CHECK(undo.before().size() == growth.after().size());
+  CHECK(undo.after().size() == growth.before().size());
+  CHECK(undo.strict());
+  std::vector<double> old(static_cast<std::size_t>(growth.before().size()));
+  for (std::size_t i = 0; i < old.size(); ++i) { old[i] = 1 / (1.0 + static_cast<double>(i)); }
+  std::vector<double> grown(static_cast<std::size_t>(growth.after().size())), back(old.size());
+  for (const msg::payload what : {msg::payload::value, msg::payload::moment1, msg::payload::moment2}) {
+    msg::apply(growth, old, grown, what);
+    for (double& number : grown) { number *= 3; } // training goes on; times 3 is exact in what it is compared with
+    msg::apply(undo, grown, back, what);
+    for (std::size_t i = 0; i < old.size(); ++i) { REQUIRE(back[i] == 3 * old[i]); }
+  }
+}
+
+TEST_CASE("a growth that acts, or has rescaled old numbers, is not taken back", "[plan][undo][error]") {
+  const msg::plan growth{
+      model(),
+      {ffn.grow_to(8, {.rule = testing::copies{}}), layers.grow_to(3, {.rule = msg::stack{}}), hidden.grow_to(4)}};
+  const auto findings = findings_of([&] { (void)growth.undone(); });
+  REQUIRE(findings.size() == 2);
+  CHECK(to_string(findings[0]) == "unsupported: axis 'ffn', expected a growth behind a mask, found rule copies (its "
+                                  "fresh units act, so nothing can take them back)");
+  CHECK(findings[1].axis == "layers");
+  msg::schema s = model();
+  const axis positions{"positions", 2};
+  s.weight("position", in(positions), out(hidden));
+  CHECK_NOTHROW(msg::plan{s, {positions.grow_to(3)}}.undone()); // no old input knows the new positions
+}
+
+TEST_CASE("approximate moments are named with their axis and reason", "[plan][contract]") {
+  const msg::plan growth{model(), {hidden.grow_to(8, {.rule = msg::average{}}), ffn.grow_to(8)}};
+  const auto named = growth.approximate_moments();
+  REQUIRE(named.size() == 1);
+  CHECK(named[0].parameter == "w2"); // it writes the residual stream; the gain gets its gradient behind the norm
+  CHECK(named[0].reason.find("axis 'hidden': the norm gives part of the gradient") == 0);
+  CHECK(msg::plan{model(), {layers.grow_to(4)}, msg::stack{}}.approximate_moments().size() == 4);
 }

@@ -1,18 +1,15 @@
 // The library's rules, and those of a user: what they decide, and that a whole network keeps its function and its
 // gradients.
 #include "support/catch.hpp"
-#include "support/random_model.hpp"
 #include "support/test_rules.hpp"
 #include "support/thrown.hpp"
-#include "support/tiny_model.hpp"
+#include "support/tiny_growth.hpp"
 
 #include <msg/apply.hpp>
 #include <msg/plan.hpp>
 #include <msg/rules/mask.hpp>
 #include <msg/rules/stack.hpp>
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -25,7 +22,10 @@ using msg::init;
 using msg::payload;
 using msg::placement;
 using msg::rule_request;
-using testing::tiny_masks;
+using testing::contract_of;
+using testing::distance;
+using testing::largest;
+using testing::tiny_pair;
 using testing::tiny_schema;
 
 namespace {
@@ -38,71 +38,6 @@ rule_request two_to_five(const placement& where) {
           .old_of = msg::positions_of(where, 2, 5),
           .interleaved = where.what == placement::order::interleave};
 }
-
-/// Old units of an axis, where they are after a growth that may not have been its own.
-std::vector<index> old_places(const msg::plan& growth, const char* axis_name) {
-  std::vector<index> places;
-  for (const msg::axis_plan& a : growth.axes()) {
-    if (a.name != axis_name) { continue; }
-    for (index j = 0; j < a.new_size; ++j) {
-      if (a.old_of[static_cast<std::size_t>(j)] != fresh_unit) { places.push_back(j); }
-    }
-    return places;
-  }
-  for (index j = 0; j < growth.before().axis_at(axis_name).size; ++j) { places.push_back(j); }
-  return places;
-}
-std::vector<index> up_to(index n) {
-  std::vector<index> all;
-  for (index i = 0; i < n; ++i) { all.push_back(i); }
-  return all;
-}
-
-/// Masks of everything a plan grows by masking, fresh units at c.
-tiny_masks masks_of(const msg::plan& growth, float c) {
-  tiny_masks masks;
-  const auto set = [&](std::vector<float>& mask, const char* name) {
-    for (const msg::axis_plan& a : growth.axes()) {
-      if (a.name != name) { continue; }
-      for (const std::uint8_t fresh : growth.fresh_units(name)) { mask.push_back(fresh != 0 ? c : 1.0F); }
-    }
-  };
-  set(masks.hidden, "hidden");
-  set(masks.ffn, "ffn");
-  set(masks.heads, "heads");
-  set(masks.layers, "layers");
-  set(masks.vocab, "vocab");
-  return masks;
-}
-
-/// The old network and the grown one, old parameters of size 1.
-struct pair_of_models {
-  explicit pair_of_models(const msg::plan& growth)
-      : before(growth.before()), after(growth.after()), old(testing::random_model(5).numbers<double>(before.size())),
-        grown(static_cast<std::size_t>(after.size())), tokens(up_to(before.axis_at("vocab").size)),
-        positions(up_to(before.axis_at("positions").size)), new_tokens(old_places(growth, "vocab")),
-        new_positions(old_places(growth, "positions")) {
-    msg::apply(growth, old, grown);
-  }
-  [[nodiscard]] std::vector<double> old_logits() const {
-    return testing::all_logits(before, old, {}, tokens, positions);
-  }
-  [[nodiscard]] std::vector<double> new_logits(const tiny_masks& masks) const {
-    return testing::all_logits(after, grown, masks, new_tokens, new_positions);
-  }
-  [[nodiscard]] std::vector<double> old_gradient() const {
-    return testing::gradient(before, old, {}, tokens, positions);
-  }
-  [[nodiscard]] std::vector<double> new_gradient(const tiny_masks& masks) const {
-    return testing::gradient(after, grown, masks, new_tokens, new_positions);
-  }
-
-  const msg::schema& before;
-  const msg::schema& after;
-  std::vector<double> old;
-  std::vector<double> grown;
-  std::vector<index> tokens, positions, new_tokens, new_positions;
-};
 
 const char* const axis_names[] = {"hidden", "ffn", "heads", "layers", "vocab", "positions"};
 
@@ -117,15 +52,6 @@ std::vector<msg::request> requests(int which, bool doubled, const placement& whe
   }
   return result;
 }
-
-/// Largest difference of two lists of numbers.
-double distance(const std::vector<double>& a, const std::vector<double>& b) {
-  REQUIRE(a.size() == b.size());
-  double result = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) { result = std::max(result, std::abs(a[i] - b[i])); }
-  return result;
-}
-double largest(const std::vector<double>& a) { return distance(a, std::vector<double>(a.size(), 0)); }
 
 } // namespace
 
@@ -189,10 +115,10 @@ TEST_CASE("a masked growth keeps every bit of the function, on any axis, at any 
                                             .layers = msg::mask::start::fresh});
   CAPTURE(which, doubled, static_cast<int>(order));
   const msg::plan growth{tiny_schema(), requests(which, doubled, {order, {}}), rule, {.seed = 77}};
-  const pair_of_models models(growth);
+  const tiny_pair models(growth);
   // Sums run in order, and what a mask silences is exactly 0: no bit may change.
-  CHECK(models.new_logits(masks_of(growth, 0)) == models.old_logits());
-  CHECK(models.new_logits(masks_of(growth, 1)) == models.new_logits({})); // c = 1 is the plain path
+  CHECK(models.new_logits(contract_of(growth, 0)) == models.old_logits());
+  CHECK(models.new_logits(contract_of(growth, 1)) == models.new_logits({})); // c = 1 is the plain path
   const bool needs_mask = which != 4 && which != 5; // a new token or position is not in the old tokens' logits
   if (needs_mask) { CHECK(distance(models.new_logits({}), models.old_logits()) > 1e-6); }
 }
@@ -203,16 +129,16 @@ TEST_CASE("at c = 0 old gradients keep their bits and fresh ones are zero", "[ru
   CAPTURE(which, static_cast<int>(order));
   const msg::plan growth{tiny_schema(), requests(which, false, {order, {}}),
                          msg::mask{.fresh = msg::fresh_values::all(init::normal(1))}};
-  const pair_of_models models(growth);
+  const tiny_pair models(growth);
   std::vector<double> expected(models.grown.size()); // moments grow like this: fresh and newborn cells 0
   msg::apply(growth, models.old_gradient(), expected, payload::moment1);
-  CHECK(models.new_gradient(masks_of(growth, 0)) == expected);
-  if (which < 5) { CHECK(models.new_gradient(masks_of(growth, 0.5F)) != expected); } // they do wake up
+  CHECK(models.new_gradient(contract_of(growth, 0)) == expected);
+  if (which < 5) { CHECK(models.new_gradient(contract_of(growth, 0.5F)) != expected); } // they do wake up
 }
 
 TEST_CASE("stacked layers act at once", "[rules][stack]") {
   const msg::plan growth{tiny_schema(), {tiny_schema().axis_at("layers").grow_to(4)}, msg::stack{}};
-  const pair_of_models models(growth);
+  const tiny_pair models(growth);
   CHECK_FALSE(growth.strict());
   CHECK(distance(models.new_logits({}), models.old_logits()) > 1e-6);
 }
@@ -220,14 +146,14 @@ TEST_CASE("stacked layers act at once", "[rules][stack]") {
 TEST_CASE("layers whose writers are zero keep every bit of the function", "[rules][identity]") {
   const auto order = GENERATE(placement::order::append, placement::order::prepend, placement::order::interleave);
   const msg::plan growth{tiny_schema(), requests(3, false, {order, {}}), testing::identity_layers{}};
-  const pair_of_models models(growth);
+  const tiny_pair models(growth);
   CHECK(models.new_logits({}) == models.old_logits());
 }
 
 TEST_CASE("fresh units that nobody reads keep every bit of the function", "[rules][zero]") {
   const int which = GENERATE(1, 2); // ffn, heads; a norm would notice fresh hidden units
   const msg::plan growth{tiny_schema(), requests(which, false, {}), testing::blocks{{.in = msg::fill::zero}}};
-  const pair_of_models models(growth);
+  const tiny_pair models(growth);
   CHECK(models.new_logits({}) == models.old_logits());
 }
 
@@ -242,22 +168,18 @@ TEST_CASE("copied units keep the function and split the gradient, the dual of th
   const std::vector<msg::request> asked[] = {{hidden}, {ffn}, {heads}, {hidden, ffn, heads}};
   CAPTURE(which);
   const msg::plan growth{s, asked[which]};
-  const pair_of_models models(growth);
-  const double epsilon = std::numeric_limits<double>::epsilon();
-  // Each parameter enters one multiply-add, off by epsilon of a sum no larger than the largest logit times the square
-  // of the width (logits are products of two vectors of the width).
-  const double roundings = static_cast<double>(models.grown.size()) * 64 * epsilon;
+  const tiny_pair models(growth);
   const std::vector<double> logits = models.old_logits();
-  CHECK(distance(models.new_logits({}), logits) <= roundings * largest(logits));
+  CHECK(distance(models.new_logits({}), logits) <= models.rounding(largest(logits)));
 
   const std::vector<double> gradient = models.old_gradient(), found = models.new_gradient({});
   std::vector<double> expected(found.size());
   msg::apply(growth, gradient, expected, payload::moment1);
-  CHECK(distance(found, expected) <= roundings * largest(gradient));
+  CHECK(distance(found, expected) <= models.rounding(largest(gradient)));
   // Adam's second moment: the square of that
   std::vector<double> squares, found_squares;
   for (const double g : gradient) { squares.push_back(g * g); }
   for (const double g : found) { found_squares.push_back(g * g); }
   msg::apply(growth, squares, expected, payload::moment2);
-  CHECK(distance(found_squares, expected) <= 2 * roundings * largest(squares));
+  CHECK(distance(found_squares, expected) <= 2 * models.rounding(largest(squares)));
 }

@@ -231,6 +231,63 @@ TEST_CASE("each fault of a schedule is found and located", "[schedule]") {
       {[](schedule& s) { s.stages[0].ramp.steps = -1; }, errc::bad_argument, "", "stages[0].ramp.steps"},
       {[](schedule& s) { s.stages[0].lr.steps = -1; }, errc::bad_argument, "", "stages[0].lr.steps"},
       {[](schedule& s) { s.stages[1].lr.steps = 0; }, errc::bad_argument, "", "stages[1].lr.steps"},
+      {[](schedule& s) { s.stages[0].lr.fresh = -0.5; }, errc::bad_argument, "", "stages[0].lr.fresh"},
+      {[](schedule& s) { s.stages[0].lr.fresh = not_a_number; }, errc::bad_argument, "", "stages[0].lr.fresh"},
+      {[](schedule& s) {
+         s.stages[1].ramps = {{"heads", {.steps = -1}}};
+       },
+       errc::bad_argument, "", "stages[1].ramps.heads"},
+      {[](schedule& s) {
+         s.stages[1].ramps = {{"ffn", {.steps = 5}}};
+       },
+       errc::unknown_axis, "ffn", "stages[1].ramps"},
+      {[](schedule& s) {
+         s.stages[1].ramps = {{"heads", {.steps = 5}}, {"heads", {.steps = 6}}};
+       },
+       errc::duplicate_name, "heads", "stages[1].ramps"},
+      {[](schedule& s) {
+         s.stages[0].at = {trigger_kind::seconds, 0};
+       },
+       errc::bad_argument, "", "stages[0].at"},
+      {[](schedule& s) {
+         s.stages[0].at = {trigger_kind::loss, not_a_number};
+       },
+       errc::bad_argument, "", "stages[0].at"},
+      {[](schedule& s) { s.stages[0].at = {.kind = trigger_kind::loss, .value = 3, .window = -1}; }, errc::bad_argument,
+       "", "stages[0].at.window"},
+      {[](schedule& s) { s.stages[0].at = {.kind = trigger_kind::slope, .value = 1, .window = 3}; }, errc::bad_argument,
+       "", "stages[0].at.window"},
+      {[](schedule& s) { s.stages[0].at = {.kind = trigger_kind::plateau, .value = 1, .window = 8}; },
+       errc::bad_argument, "", "stages[0].at"},
+      {[](schedule& s) { s.stages[0].at = {.kind = trigger_kind::probe, .value = 1.5, .window = 8}; },
+       errc::bad_argument, "", "stages[0].at"},
+      {[](schedule& s) { s.stages[0].at = {.kind = trigger_kind::probe, .value = 5, .window = 0}; }, errc::bad_argument,
+       "", "stages[0].at.window"},
+      {[](schedule& s) { s.stages[0].at = {.kind = trigger_kind::probe, .value = 5, .window = 5, .every = -1}; },
+       errc::bad_argument, "", "stages[0].at.every"},
+      {[](schedule& s) {
+         s.stages[0].at = {.kind = trigger_kind::seconds, .value = 5, .not_before = 20, .not_after = 19};
+       },
+       errc::bad_argument, "", "stages[0].at.not_after"},
+      {[](schedule& s) {
+         s.stages[0].candidates = {{.grow = {{"ffn", 256}}}};
+       },
+       errc::bad_argument, "", "stages[0].candidates"},
+      {[](schedule& s) {
+         s.stages[0].at = {.kind = trigger_kind::probe, .value = 5, .window = 5};
+         s.stages[0].candidates = {{.grow = {{"ffn", 64}}}};
+       },
+       errc::shrink, "ffn", "stages[0].candidates[0].grow"},
+      {[](schedule& s) {
+         s.stages[0].at = {.kind = trigger_kind::probe, .value = 5, .window = 5};
+         s.stages[0].candidates = {{.grow = {{"ffn", 256}}}, {.grow = {{"ffn", 256}}, .rule = "mush"}};
+       },
+       errc::bad_rule, "", "stages[0].candidates[1].rule"},
+      {[](schedule& s) { // what comes later must be able to follow every candidate
+         s.stages[0].at = {.kind = trigger_kind::probe, .value = 5, .window = 5};
+         s.stages[0].candidates = {{.grow = {{"hidden", 256}}}, {.grow = {{"ffn", 256}}}};
+       },
+       errc::shrink, "hidden", "stages[2].grow"},
   };
   for (std::size_t i = 0; i < faults.size(); ++i) {
     CAPTURE(i);
@@ -276,4 +333,94 @@ TEST_CASE("all faults of a schedule are found at once", "[schedule]") {
   CHECK(std::any_of(findings.begin(), findings.end(), [](const auto& f) {
     return to_string(f) == "shrink: axis 'ffn', expected at least 128, found 1 (stages[0].grow)";
   }));
+}
+
+TEST_CASE("a trigger that training decides has no step beforehand", "[schedule]") {
+  const auto kind = GENERATE(trigger_kind::seconds, trigger_kind::loss, trigger_kind::slope, trigger_kind::plateau,
+                             trigger_kind::probe);
+  CHECK(msg::observed({kind, 1}));
+  const auto findings = testing::findings_of([&] {
+    (void)msg::step_of({kind, 1}, {.steps = 10, .tokens_per_step = 10});
+  });
+  REQUIRE(findings.size() == 1);
+  CHECK(findings[0].expected == "a trigger that is known beforehand");
+}
+
+TEST_CASE("triggers that training decides stand anywhere among others", "[schedule]") {
+  schedule s = four_dimensions();
+  s.stages[0].at = {.kind = trigger_kind::plateau, .value = 0.01, .window = 20, .not_after = 500};
+  s.stages[1].at = {.kind = trigger_kind::seconds, .value = 0.5};
+  CHECK(msg::validate(s, {.steps = 1000, .tokens_per_step = 64}).empty());
+  CHECK(msg::validate(s).empty());
+}
+
+TEST_CASE("a growth in the decay of wsd is a finding, unless it is allowed or rewinds", "[schedule]") {
+  schedule s = four_dimensions();
+  s.lr.policy = msg::rate_policy::wsd;
+  s.lr.decay_fraction = 0.5; // from step 500 of 1000 on, where the last stage is
+  const msg::run_extent run{.steps = 1000};
+  const auto findings = msg::validate(s, run);
+  REQUIRE(findings.size() == 1);
+  CHECK(findings[0].hint == "stages[2].at");
+  CHECK(findings[0].found == "500");
+  CHECK(msg::validate(s, run, {}, {.growth_in_decay = true}).empty());
+  CHECK(msg::validate(s).empty()); // nothing can be said of a run of unknown length
+  SECTION("a rewind puts the decay off") {
+    s.stages[2].lr.change = msg::rate_change::rewind;
+    CHECK(msg::validate(s, run).empty());
+  }
+  SECTION("before the decay it is none") {
+    s.stages[2].at.value = 0.499;
+    CHECK(msg::validate(s, run).empty());
+  }
+  SECTION("other policies have no decay phase") {
+    s.lr.policy = msg::rate_policy::cosine;
+    CHECK(msg::validate(s, run).empty());
+  }
+  SECTION("a trigger that training decides counts by its not_after") {
+    s.stages[2].at = {.kind = trigger_kind::seconds, .value = 9, .not_after = 501};
+    REQUIRE(msg::validate(s, run).size() == 1);
+    CHECK(msg::validate(s, run)[0].hint == "stages[2].at.not_after");
+    s.stages[2].at.not_after = 0;
+    CHECK(msg::validate(s, run).empty());
+  }
+}
+
+TEST_CASE("an axis takes its own ramp, or that of the stage", "[schedule]") {
+  schedule s = four_dimensions();
+  s.stages[1].ramps = {{"heads", {msg::ramp_shape::cosine, 7}}};
+  CHECK(msg::validate(s, {.steps = 1000}).empty());
+  CHECK(msg::ramp_of(s.stages[1].ramps, "heads", s.stages[1].ramp).steps == 7);
+  CHECK(msg::ramp_of(s.stages[1].ramps, "heads", s.stages[1].ramp).shape == msg::ramp_shape::cosine);
+  CHECK(msg::ramp_of(s.stages[1].ramps, "layers", s.stages[1].ramp).steps == 20);
+}
+
+TEST_CASE("a candidate takes the place of its stage's growth", "[schedule]") {
+  msg::stage growth = four_dimensions().stages[1];
+  growth.candidates = {{.grow = {{"hidden", 96}}, .rule = "stack"}, {.grow = {{"ffn", 256}}}};
+  CHECK(msg::candidate_count(growth) == 2);
+  CHECK(msg::candidate_count(four_dimensions().stages[1]) == 1);
+  const msg::stage second = msg::with_candidate(growth, 1);
+  CHECK(second.grow == msg::named_sizes{{"ffn", 256}});
+  CHECK(second.rule == "mask");
+  CHECK(second.rules.empty());
+  CHECK(second.candidates.empty());
+  CHECK(second.ramp.steps == 20);
+  CHECK(msg::with_candidate(growth, -1).grow == growth.grow);
+}
+
+TEST_CASE("fresh rates fade to 1 with the ramp that is furthest behind", "[schedule]") {
+  schedule s = four_dimensions();
+  s.stages[1].lr.fresh = 3;
+  s.stages[1].ramps = {{"heads", {msg::ramp_shape::linear, 40}}}; // layers: 20 steps
+  const std::vector<index> steps{200, 300};
+  CHECK(msg::fresh_rates(s, steps, 299).empty());
+  for (const index elapsed : {0, 10, 39}) {
+    const auto rates = msg::fresh_rates(s, steps, 300 + elapsed);
+    REQUIRE(rates.size() == 1);
+    CHECK(rates[0].birth == 300);
+    CHECK(std::abs(rates[0].factor - (3 - 2 * double(elapsed) / 40)) <= 4 * 2.3e-16 * 3);
+  }
+  CHECK(msg::fresh_rates(s, steps, 340).empty());
+  CHECK(msg::fresh_rates(s, std::vector<index>{200}, 310).empty()); // the stage hasn't begun
 }

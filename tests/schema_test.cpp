@@ -6,6 +6,7 @@
 #include <msg/schemas/gpt2.hpp>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 using msg::axis;
@@ -138,4 +139,32 @@ TEST_CASE("the width of GPT-2's heads does not depend on the hidden width", "[sc
       msg::gpt2({.vocab = 10, .positions = 8, .hidden = 6, .ffn = 5, .heads = 3, .head_dim = 4, .layers = 2});
   CHECK(s.at("h.*.attn.c_attn.weight").shape() == std::vector<index>{2, 6, 36});
   CHECK(s.at("h.*.attn.c_proj.weight").shape() == std::vector<index>{2, 12, 6});
+}
+
+TEST_CASE("what attention means is told, and checked, axis by axis", "[schema][attention]") {
+  const axis heads{"heads", 4}, kv_heads{"kv_heads", 2}, head_dim{"head_dim", 2};
+  msg::schema s;
+  s.weight("q", out(heads * head_dim)).weight("fused", out(2 * kv_heads * head_dim | ffn));
+  s.scored(head_dim).keys("fused", 1).grouped(heads, kv_heads).rotary(head_dim, msg::rotary_layout::half_split);
+  s.normed(hidden, msg::norm_kind::none);
+  CHECK(s.diagnose().empty());
+  const msg::schema grown = s.resized({{"heads", 6}});
+  for (const msg::schema* one : {&std::as_const(s), &grown}) {
+    CHECK(one->writes_keys("fused", 1));
+    CHECK(one->writes_keys("fused"));
+    CHECK_FALSE(one->writes_keys("fused", 0));
+    CHECK_FALSE(one->writes_keys("q"));
+    CHECK(one->groups().size() == 1);
+    CHECK(one->rotary_of("head_dim").first == msg::rotary_layout::half_split);
+    CHECK(one->rotary_of("ffn").first == msg::rotary_layout::none);
+    CHECK(one->is_residual("hidden"));
+    CHECK_FALSE(one->is_residual("ffn"));
+  }
+  CHECK(s.at("fused").parts(msg::role::out) == 3);
+  s.keys("k").keys("fused", 3);
+  REQUIRE(s.diagnose().size() == 2);
+  CHECK(to_string(s.diagnose()[0]) ==
+        "unknown parameter: parameter 'k', expected a parameter added before keys() names it");
+  CHECK(to_string(s.diagnose()[1]) ==
+        "bad argument: parameter 'fused', expected a part below 3 of what it writes, found 3");
 }

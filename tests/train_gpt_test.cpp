@@ -191,7 +191,7 @@ TEST_CASE("bad input is one line on stderr and exit code 2, and nothing is writt
 }
 
 TEST_CASE("a GPU that cannot be used is one line on stderr that says why, and exit code 2", "[trainer][cuda]") {
-  const workplace place;
+  const workplace place{MSG_TRAIN_GPT};
   const outcome result = place.train_new("run", {"--device", "cuda", "--plan-only"});
   if (result.code == 0) { return; } // there is one
   CHECK(result.code == 2);
@@ -268,6 +268,43 @@ TEST_CASE("the option --compare trains the final model for the same time and put
   // The same of a run that is over already.
   REQUIRE(place.train({"--resume", "run", "--compare"}).code == 0);
   CHECK(of_event(place.metrics("run/without-growth"), "step").back().at("step") > 1);
+}
+
+TEST_CASE("a schedule may name any rule, and a run that grew by it resumes to the same bits", "[trainer]") {
+  // Uneven numbers of copies leave norms that weight their statistics; means leave another epsilon.
+  const char* const copies = R"({"version": 1, "start": {"hidden": 8, "ffn": 16, "heads": 2, "layers": 2},
+    "lr": {"policy": "constant", "peak": 3e-3},
+    "stages": [{"at": {"step": 5}, "grow": {"hidden": 12, "ffn": 24, "layers": 3},
+                "rule": {"hidden": "duplicate", "ffn": "lemon", "layers": "solar"}},
+               {"at": {"step": 9}, "grow": {"hidden": 16}, "ramp": {"shape": "linear", "steps": 4}}]})";
+  const char* const means = R"({"version": 1, "start": {"hidden": 8, "ffn": 16, "heads": 2, "layers": 2},
+    "lr": {"policy": "constant", "peak": 3e-3},
+    "stages": [{"at": {"step": 5}, "grow": {"hidden": 12, "ffn": 24, "heads": 4, "layers": 4}, "rule": "lemon"},
+               {"at": {"step": 9}, "grow": {"hidden": 16}, "rule": "duplicate"}]})";
+  const char* const growth = GENERATE_COPY(copies, means);
+  CAPTURE(growth);
+  const workplace place{MSG_TRAIN_GPT, {"--head-dim", "4"}, growth};
+  training::check_resume_at_every_step(place);
+  for (const json& grown : of_event(place.metrics("whole"), "growth")) {
+    const double before = grown.at("loss_before");
+    const double after = grown.at("loss_after");
+    const bool kept = grown.at("group") != 0 || growth == means; // solar changes the function
+    CAPTURE(grown.dump());
+    CHECK((std::abs(after - before) < 1e-5) == kept);
+  }
+}
+
+TEST_CASE("a rule that counts on plain norms is refused after uneven copies, before the first step", "[trainer]") {
+  const workplace place{MSG_TRAIN_GPT, {"--head-dim", "4"}, R"({"version": 1,
+    "start": {"hidden": 8, "ffn": 16, "heads": 2, "layers": 2}, "lr": {"policy": "constant", "peak": 3e-3},
+    "stages": [{"at": {"step": 5}, "grow": {"hidden": 12}, "rule": "duplicate"},
+               {"at": {"step": 9}, "grow": {"hidden": 16}, "rule": "lemon"}]})"};
+  const outcome refused = place.train_new("run");
+  CHECK(refused.code == 2);
+  CHECK(one_line(refused.error));
+  CHECK(refused.error.find("stages[1]") != std::string::npos);
+  CHECK(refused.error.find("lemon/average") != std::string::npos);
+  CHECK(refused.error.find("counts on plain ones") != std::string::npos);
 }
 
 } // namespace

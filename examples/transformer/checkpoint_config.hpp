@@ -22,7 +22,8 @@ inline constexpr msg::index most_count = std::numeric_limits<msg::index>::max();
 struct saved_config {
   config sizes{};
   std::string why{};
-  std::int32_t pad = -1; // id of the padding token (BERT), -1: none
+  std::int32_t pad = -1;            // id of the padding token (BERT), -1: none
+  std::vector<float> norm_splits{}; // model_state::norm_splits
 };
 
 /// The name of a parameter of the schema in model files. GPT-2's schema has the names of the model without its head.
@@ -32,9 +33,10 @@ struct saved_config {
 
 /// Why no Hugging Face class can express the model, or nothing.
 ///
-/// masks  mask value of each axis that is ramping; 1 says that the mask is open
-[[nodiscard]] inline std::string why_not_plain(const config& c,
-                                               const std::vector<std::pair<std::string, double>>& masks) {
+/// masks     mask value of each axis that is ramping; 1 says that the mask is open
+/// weighted  norms weight their statistics
+[[nodiscard]] inline std::string
+why_not_plain(const config& c, const std::vector<std::pair<std::string, double>>& masks, bool weighted = false) {
   std::string why;
   const auto add = [&](const std::string& reason) { why += (why.empty() ? "" : ", ") + reason; };
   const auto text = [](msg::index size) { return std::to_string(size); };
@@ -46,6 +48,7 @@ struct saved_config {
   for (const auto& [axis, value] : masks) {
     if (value < 1) { add(axis + " mask " + json(value).dump()); }
   }
+  if (weighted) { add("norm statistics weighted by the shares of copied units"); }
   return why;
 }
 
@@ -170,6 +173,22 @@ inline void read_llama(object_reader& keys, config& c) {
   }
 }
 
+// One share in (0, 1] for each hidden unit.
+[[nodiscard]] inline std::vector<float> read_splits(const json& value, msg::index hidden, const std::string& where,
+                                                    findings& found) {
+  std::vector<float> splits;
+  const bool fits = value.is_array() && static_cast<msg::index>(value.size()) == hidden &&
+                    std::all_of(value.begin(), value.end(), [](const json& share) {
+                      return share.is_number() && share.get<double>() > 0 && share.get<double>() <= 1;
+                    });
+  if (!fits) {
+    found.add(where, "expected " + std::to_string(hidden) + " numbers in (0, 1], found " + found_text(value));
+    return splits;
+  }
+  for (const json& share : value) { splits.push_back(share.get<float>()); }
+  return splits;
+}
+
 } // namespace detail
 
 /// config.json with the keys of Hugging Face's class. Where that cannot compute the model, model_type is msg_gpt2 and
@@ -189,6 +208,7 @@ template <class T>
   document["tie_word_embeddings"] = c.tied;
   document["torch_dtype"] = sizeof(T) == 8 ? "float64" : "float32";
   document["msg"] = {{"version", 1}, {"plain", plain}, {"why", saved.why}};
+  if (!saved.norm_splits.empty()) { document["msg"]["norm_splits"] = saved.norm_splits; }
   return document;
 }
 
@@ -228,6 +248,9 @@ template <class T>
                 plain ? "expected true for model_type " + arch : "expected false for model_type msg_" + arch);
     }
     saved.why = inside.text("why");
+    if (const json* splits = inside.find("norm_splits")) {
+      saved.norm_splits = detail::read_splits(*splits, c.hidden, "msg.norm_splits", found);
+    }
     inside.done();
   }
   if (found.empty() && plain && c.arch != architecture::llama && c.hidden != c.heads * c.head_dim) {

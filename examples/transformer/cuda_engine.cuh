@@ -103,7 +103,9 @@ struct cuda_engine::implementation {
   }
 
   void grow(const msg::plan& plan, index step, const msg::ramp& ramp) {
-    state->growth.record(plan, step, ramp); // throws before anything is changed
+    const config sizes = sizes_after(state->sizes, plan);
+    std::vector<float> norm_splits = norm_splits_after(state->norm_splits, plan);
+    state->growth.record(plan, step, ramp); // all three throw before anything is changed
     on.wait();
     model.reset(); // room for the tensors that grow
     gradients = {};
@@ -111,7 +113,8 @@ struct cuda_engine::implementation {
     grow_set(values, plan, msg::payload::value);
     grow_set(moment1, plan, msg::payload::moment1);
     grow_set(moment2, plan, msg::payload::moment2);
-    state->sizes = sizes_after(state->sizes, plan);
+    state->norm_splits = std::move(norm_splits);
+    state->sizes = sizes;
     state->values = {}; // they are of the old sizes
     state->moment1 = {};
     state->moment2 = {};

@@ -9,8 +9,8 @@
 #include <msg/apply.hpp>
 #include <msg/growth.hpp>
 #include <msg/plan.hpp>
+#include <msg/presets.hpp>
 #include <msg/rules/mask.hpp>
-#include <msg/rules/stack.hpp>
 #include <msg/schedule.hpp>
 
 #include <algorithm>
@@ -60,29 +60,25 @@ struct model_state {
   tensor_set<T> moment1; // AdamW's m
   tensor_set<T> moment2; // AdamW's v
   msg::growth_state growth;
+  std::vector<float> norm_splits; // one per hidden unit, or empty: see masks::norms
 
   /// One mask value per unit of each axis at a step, for the model; empty views where the plain path runs.
-  [[nodiscard]] live_masks masks(index step) const { return live_masks(growth, step); }
+  [[nodiscard]] live_masks masks(index step) const { return live_masks(growth, step, norm_splits); }
 };
 
 template <class T>
 [[nodiscard]] model_state<T> initial_state(const config& sizes, std::uint64_t seed) {
-  model_state<T> state{sizes, initial_parameters<T>(sizes, seed), {}, {}, {}};
+  model_state<T> state{sizes, initial_parameters<T>(sizes, seed), {}, {}, {}, {}};
   state.moment1 = state.values.like();
   state.moment2 = state.values.like();
   return state;
 }
 
-/// The rules a schedule may name.
-inline constexpr std::string_view rule_names[] = {"mask", "stack"};
-
-/// A stage's rule for one axis as the library's. Throws input_error for a name that is no rule.
+/// A stage's rule for one axis as the library's; mask takes its first values from the stage. Throws
+/// msg::error{bad_argument} for a name that is no rule.
 [[nodiscard]] inline msg::rule rule_of_stage(const msg::stage& stage, std::string_view axis) {
   const std::string& name = msg::rule_of(stage, axis);
-  if (name == "stack") { return msg::stack{}; }
-  if (name != "mask") {
-    throw input_error("rule '" + name + "' of axis '" + std::string{axis} + "' is none of mask, stack");
-  }
+  if (name != msg::mask::name) { return msg::rule_by_name(name); }
   msg::mask rule;
   rule.layers = stage.layers == msg::layer_source::fresh ? msg::mask::start::fresh : msg::mask::start::copy;
   switch (stage.fresh.kind) {
@@ -105,7 +101,7 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
   for (const auto& [axis, size] : sizes) {
     const msg::axis* known = schema.find_axis(axis);
     if (known != nullptr && known->size == size) { continue; }
-    msg::placement where;
+    std::optional<msg::placement> where; // none: append, or the rule's own order
     if (stage.placement == "prepend") { where = msg::placement::prepend(); }
     const bool interleaved = axis == "layers"
                                  ? stage.layers == msg::layer_source::interleave || stage.placement == "interleave"
@@ -116,14 +112,48 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
   return msg::plan{schema, requests, msg::mask{}, {.seed = seed}};
 }
 
-/// Sizes after a plan.
+/// Sizes after a plan, and the constants that its contract asks for. Throws msg::error{unsupported} for those that the
+/// model has no place for.
 [[nodiscard]] inline config sizes_after(const config& before, const msg::plan& plan) {
   msg::named_sizes sizes;
   for (const msg::axis& a : plan.after().axes()) { sizes.emplace_back(a.name, a.size); }
   config after = resized(before, sizes);
-  for (const msg::axis_plan& a : plan.axes()) { // copies of experts are chosen together
-    if (a.name == "experts") {
-      after.chosen = std::lround(static_cast<double>(before.chosen) * a.growth.contract.chosen_factor);
+  for (const msg::axis_contract& c : plan.contract()) {
+    after.norm_eps *= c.eps_factor;
+    if (c.axis == "experts") { // copies of experts are chosen together
+      after.chosen = std::lround(static_cast<double>(before.chosen) * c.chosen_factor);
+    }
+    if (c.softmax_scale != 1 || c.logit_scale != 1) {
+      throw msg::error({.code = msg::errc::unsupported,
+                        .axis = c.axis,
+                        .found = "rule " + c.rule,
+                        .hint = "the reference model has no scale of attention scores or of logits"});
+    }
+  }
+  return after;
+}
+
+/// What norm statistics are weighted by after a plan: the splits of all copies so far, where they are not equally many.
+/// Throws msg::error{unsupported} for a growth that counts on plain statistics where they are weighted already.
+[[nodiscard]] inline std::vector<float> norm_splits_after(const std::vector<float>& before, const msg::plan& plan) {
+  std::vector<float> after = before;
+  for (const msg::axis_plan& a : plan.axes()) {
+    const msg::axis_contract& c = a.growth.contract;
+    const bool split = c.weight_norm_statistics;
+    if (!before.empty() && c.eps_factor != 1) {
+      throw msg::error({.code = msg::errc::unsupported,
+                        .axis = a.name,
+                        .found = "rule " + c.rule,
+                        .hint = "an earlier growth left units with unequally many copies, whose norms weight their "
+                                "statistics; this rule counts on plain ones"});
+    }
+    if (a.name != "hidden" || (before.empty() && !split)) { continue; }
+    after.assign(static_cast<std::size_t>(a.new_size), 1);
+    for (std::size_t j = 0; j < after.size(); ++j) {
+      const index source = a.growth.source[j];
+      if (source < 0) { continue; }
+      const double old = before.empty() ? 1 : static_cast<double>(before[static_cast<std::size_t>(source)]);
+      after[j] = static_cast<float>(split ? old * a.growth.split[j] : old);
     }
   }
   return after;
@@ -133,7 +163,9 @@ inline constexpr std::string_view rule_names[] = {"mask", "stack"};
 /// growth, which happens before the forward of `step`.
 template <class T>
 void grow(model_state<T>& state, const msg::plan& plan, index step, const msg::ramp& ramp) {
-  state.growth.record(plan, step, ramp); // throws before anything is changed
+  const config sizes = sizes_after(state.sizes, plan);
+  std::vector<float> norm_splits = norm_splits_after(state.norm_splits, plan);
+  state.growth.record(plan, step, ramp); // all three throw before anything is changed
   const auto grow_set = [&](tensor_set<T>& set, msg::payload what) {
     for (const msg::param_plan& p : plan.parameters()) {
       tensor<T>& old = set[p.name];
@@ -145,7 +177,8 @@ void grow(model_state<T>& state, const msg::plan& plan, index step, const msg::r
   grow_set(state.values, msg::payload::value);
   grow_set(state.moment1, msg::payload::moment1);
   grow_set(state.moment2, msg::payload::moment2);
-  state.sizes = sizes_after(state.sizes, plan);
+  state.norm_splits = std::move(norm_splits);
+  state.sizes = sizes;
 }
 
 } // namespace reference

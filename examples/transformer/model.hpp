@@ -35,6 +35,8 @@ namespace reference {
 /// layers    (L)  depth gates g, on the host. Pre-norm: x + g attention(x), then x + g ffn(x); post-norm, where B is
 ///                the whole layer with its norms: g B(x) + (1 - g) x. A layer at exactly 0 is skipped.
 /// kv_heads  (K)  nothing has to be silenced, as only fresh heads read fresh keys and values: for `released` alone
+/// norms     (C)  weighs the statistics of every norm in place of hidden: hidden times the splits of copies, where a
+///                growth left units with unequally many (axis_contract::weight_norm_statistics)
 /// vocab     (V)  log c is added to the logits of fresh tokens; at 0 they are out of the softmax exactly
 /// experts   (E)  log c is added to the router's logits of fresh experts; at 0 they are not chosen
 /// released  heads' masks on queries, keys and values, and the FFN's before the activation, as in the paper's code; the
@@ -53,6 +55,7 @@ struct masks {
   msg::mask_view vocab{};
   msg::mask_view experts{};
   bool released = false;
+  msg::mask_view norms{};
 };
 
 /// A batch of B sequences of T tokens, on the host; what is empty is absent.
@@ -138,6 +141,9 @@ private:
     return gates_ == nullptr ? nullptr : gates_ + layer;
   }
   [[nodiscard]] layer_state& layer(index l) noexcept { return work_.layers[static_cast<std::size_t>(l)]; }
+  [[nodiscard]] const msg::mask_view& norm_weight() const noexcept {
+    return masks_.norms ? masks_.norms : masks_.hidden;
+  }
   static const auto& layer_of(const auto& p, index l) noexcept { return p.layers[static_cast<std::size_t>(l)]; }
   /// The stream that enters layer l: what the last layer before it that was not skipped left.
   [[nodiscard]] const T* stream(index l) noexcept {

@@ -52,11 +52,11 @@ void transformer<T, Backend>::norm_back(row_range block, index rows, const T* x,
   if (rms) {
     on_.run(
         block, hidden,
-        msg::rms_norm_backward<T>{x, w.gain, n.rstd.data(), dy, dx, hidden, accumulate, masks_.hidden, masks_.hidden});
+        msg::rms_norm_backward<T>{x, w.gain, n.rstd.data(), dy, dx, hidden, accumulate, norm_weight(), masks_.hidden});
   } else {
     on_.run(block, hidden,
             msg::layer_norm_backward<T>{x, w.gain, n.mean.data(), n.rstd.data(), dy, dx, hidden, accumulate,
-                                        masks_.hidden, masks_.hidden});
+                                        norm_weight(), masks_.hidden});
   }
 }
 

@@ -77,6 +77,7 @@ void transformer<T, Backend>::check_batch(const model_input& input, const masks&
     unused("next_sentence", input.next_sentence);
   }
   expect_mask("mask of hidden", config_.hidden, silence.hidden);
+  expect_mask("weights of norm statistics", config_.hidden, silence.norms);
   expect_mask("mask of ffn", config_.ffn, silence.ffn);
   expect_mask("mask of heads", config_.heads, silence.heads);
   expect_mask("mask of kv_heads", kv_heads_of(config_), silence.kv_heads);
@@ -106,7 +107,8 @@ void transformer<T, Backend>::take(const model_input& input, const masks& silenc
             .kv_heads = on_.place(3, silence.kv_heads),
             .vocab = on_.place(4, silence.vocab),
             .experts = on_.place(6, silence.experts),
-            .released = silence.released};
+            .released = silence.released,
+            .norms = on_.place(7, silence.norms)};
   gates_ = silence.layers == nullptr
                ? nullptr
                : on_.place(5, std::span<const float>(silence.layers, static_cast<std::size_t>(config_.layers)));

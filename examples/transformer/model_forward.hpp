@@ -85,12 +85,12 @@ void transformer<T, Backend>::norm(row_range block, const T* x, const norm_point
   const index hidden = config_.hidden;
   if (features_.norm == msg::norm_kind::rms) {
     on_.run(block, hidden,
-            msg::rms_norm_forward<T>{x, w.gain, to.out.data(), to.rstd.data(), hidden, config_.norm_eps, masks_.hidden,
+            msg::rms_norm_forward<T>{x, w.gain, to.out.data(), to.rstd.data(), hidden, config_.norm_eps, norm_weight(),
                                      masks_.hidden});
   } else {
     on_.run(block, hidden,
             msg::layer_norm_forward<T>{x, w.gain, w.bias, to.out.data(), to.mean.data(), to.rstd.data(), hidden,
-                                       config_.norm_eps, masks_.hidden, masks_.hidden});
+                                       config_.norm_eps, norm_weight(), masks_.hidden});
   }
 }
 

@@ -7,6 +7,7 @@
 #include "transformer/errors.hpp"
 
 #include <msg/config.hpp>
+#include <msg/presets.hpp>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -132,7 +133,8 @@ void visit_options(options& o, const Visit& visit) {
   visit(training, "beta2", o.beta2, free, "AdamW's beta2");
   visit(training, "clip", o.clip, free, "Largest norm of the gradient; 0: no clipping");
   visit(growth, "schedule", o.schedule, fixed, "Growth schedule (JSON), or none [all dimensions]");
-  visit(growth, "rule", o.rule, fixed, "Rule for every growth in place of the schedule's: mask, stack");
+  visit(growth, "rule", o.rule, fixed,
+        "Rule for every growth in place of the schedule's: mask, stack, lemon, ... (the README lists them)");
   visit(growth, "plan-only", o.plan_only, free, "Print stages, sizes and cost, and stop");
   visit(growth, "compare", o.compare, free, "Then train the final model without growth for the same wall time");
   visit(run, "out", o.out, free, "Run directory [a new one below runs/]");
@@ -232,7 +234,13 @@ inline void check_options(const program& p, const options& o) {
           "cpu or cuda");
   require(o.precision == "fp32" || (o.precision == "tf32" && o.device == "cuda"), "precision", o.precision,
           "fp32, or tf32 with --device cuda");
-  require(o.rule.empty() || o.rule == "mask" || o.rule == "stack", "rule", o.rule, "mask or stack");
+  std::string rules;
+  bool known_rule = o.rule.empty();
+  for (const msg::named_rule& rule : msg::named_rules) {
+    known_rule = known_rule || rule.name == o.rule;
+    rules += (rules.empty() ? "one of " : ", ") + std::string(rule.name);
+  }
+  require(known_rule, "rule", o.rule, rules);
   if (!wrong.empty()) { throw input_error(wrong); }
 }
 

@@ -191,6 +191,7 @@ inline void check_positions(const run_setup& setup, const config& sizes, const s
 inline void check_stages(const run_setup& setup, const std::string& source) {
   const std::vector<index> steps = msg::stage_steps(setup.timeline, extent_of(setup.settings));
   config sizes = setup.start;
+  std::vector<float> norm_splits;
   check_positions(setup, sizes, source + ": start");
   index before = 0;
   for (std::size_t s = 0; s < steps.size(); ++s) {
@@ -200,7 +201,9 @@ inline void check_stages(const run_setup& setup, const std::string& source) {
     }
     before = steps[s];
     try {
-      sizes = sizes_after(sizes, plan_of_stage(sizes, setup.timeline.stages[s], 0));
+      const msg::plan plan = plan_of_stage(sizes, setup.timeline.stages[s], 0);
+      norm_splits = norm_splits_after(norm_splits, plan);
+      sizes = sizes_after(sizes, plan);
     } catch (const msg::error& failure) { throw input_error(where + ": " + one_line(failure.what())); }
     check_positions(setup, sizes, where);
   }

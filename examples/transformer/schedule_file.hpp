@@ -3,6 +3,7 @@
 
 #include "transformer/json_file.hpp"
 
+#include <msg/presets.hpp>
 #include <msg/ramp.hpp>
 #include <msg/schedule.hpp>
 
@@ -24,7 +25,9 @@ inline constexpr msg::index most_schedule_count = msg::index{1} << 53U; // trigg
 
 /// What the reference Transformer can be told to do by a schedule.
 [[nodiscard]] inline msg::known_names schedule_names() {
-  return {.axes = {"hidden", "ffn", "heads", "layers", "kv_heads", "vocab", "positions"}, .rules = {"mask", "stack"}};
+  msg::known_names names{.axes = {"hidden", "ffn", "heads", "layers", "kv_heads", "vocab", "positions"}};
+  for (const msg::named_rule& rule : msg::named_rules) { names.rules.emplace_back(rule.name); }
+  return names;
 }
 
 // In the order of msg::ramp_shape.

@@ -254,23 +254,14 @@ private:
         plan_of_stage(state_.sizes, stage, msg::random_bits(seeds, static_cast<std::uint64_t>(group)));
     (void)train_batch(data_, o.seed, position_, batch_);
     const double before = forward(state_.masks(step_));
-    const std::vector<float> old_logits(engine_.logits().begin(), engine_.logits().end());
+    const msg::verifier check{plan, msg::evaluation{before, engine_.logits()}};
     const index sequence = sequence_of(state_.sizes);
-    const auto old_vocab = static_cast<std::size_t>(state_.sizes.vocab);
     const auto begin = clock::now();
     engine_.grow(plan, step_, stage.ramp);
     seconds_ += since(begin);
     build_model(sequence); // the same sequences, even if there are positions for longer ones now
     const double after = forward(state_.masks(step_));
-    const auto logits = engine_.logits();
-    const auto new_vocab = static_cast<std::size_t>(state_.sizes.vocab);
-    double difference = 0;
-    bool equal = before == after;
-    for (std::size_t i = 0; i < old_logits.size(); ++i) {
-      const float now = logits[i / old_vocab * new_vocab + i % old_vocab];
-      equal = equal && now == old_logits[i];
-      difference = std::max(difference, std::abs(static_cast<double>(now) - static_cast<double>(old_logits[i])));
-    }
+    const msg::verification found = check.against(msg::evaluation{after, engine_.logits()});
     rebuild_model();
     std::vector<growth_record> records;
     for (const msg::axis_plan& a : plan.axes()) {
@@ -282,8 +273,8 @@ private:
                          .rule = a.growth.contract.rule,
                          .loss_before = before,
                          .loss_after = after,
-                         .max_abs_logit_diff = difference,
-                         .bits_equal = equal});
+                         .max_abs_logit_diff = found.outputs.max_abs,
+                         .bits_equal = found.same_bits()});
       metrics_.write(to_json(records.back()));
     }
     terminal_.growth(records);
@@ -368,7 +359,8 @@ private:
     metrics_.sync();
     engine_.fetch();
     checkpoint_documents documents;
-    documents.config = {state_.sizes, why_not_plain(state_.sizes, mask_values()), data_.words.special.pad};
+    documents.config = {state_.sizes, why_not_plain(state_.sizes, mask_values(), !state_.norm_splits.empty()),
+                        data_.words.special.pad, state_.norm_splits};
     documents.growths = state_.growth.log();
     documents.state = {.step = step_,
                        .tokens = tokens_,
@@ -393,6 +385,7 @@ private:
   static model_state<float> load(const std::filesystem::path& folder, const checkpoint_documents& documents) {
     model_state<float> state;
     state.sizes = documents.config.sizes;
+    state.norm_splits = documents.config.norm_splits;
     state.values = make_parameters<float>(state.sizes);
     state.moment1 = state.values.like();
     state.moment2 = state.values.like();

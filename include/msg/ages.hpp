@@ -16,4 +16,10 @@ struct parameter_ages {
   std::vector<index> shape{};              // extents of the parameter; empty: those of the tensor given with it
 };
 
+/// Learning-rate factor of the entries born at a step.
+struct birth_rate {
+  index birth = 0;
+  double factor = 1;
+};
+
 MSG_NAMESPACE_END

@@ -33,7 +33,7 @@ struct axis_contract {
   double key_factor = 1;                // applied to stored keys (schema::keys) by apply()
   double eps_factor = 1;                // the forward's eps times this
   double softmax_scale = 1;             // attention logits times this, beside the 1 / sqrt(size of the scored axis)
-  double logit_scale = 1;               // output logits times this
+  double logit_scale = 1;               // output logits times this, before a bias of theirs is added
   strictness keeps = strictness::exact; // given that the forward does the above
   std::string reason{};                 // why not exact, or what to note
   /// The axis has a mask that ramps from 0 to 1.

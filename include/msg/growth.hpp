@@ -58,15 +58,16 @@ public:
   /// Notes a growth that plan.apply has made before the forward of step `at_step`: one record per axis that grew.
   ///
   /// at_step  at least 1 and later than the last growth of the same axis
-  /// shape    the ramp of the masked axes
+  /// shape    the ramp of the masked axes that `shapes` doesn't name
+  /// shapes   ramps by axis; one that the plan doesn't grow counts for nothing
   /// Throws error{bad_argument}, changing nothing.
-  void record(const plan& growth, index at_step, const ramp& shape) {
+  void record(const plan& growth, index at_step, const ramp& shape, const named_ramps& shapes = {}) {
     for (const axis_plan& a : growth.axes()) { check_step(a, at_step); }
     for (const axis_plan& a : growth.axes()) {
       if (a.new_size == a.old_size) { continue; }
       const axis_contract& c = a.growth.contract;
       log_.push_back({log_.empty() ? 0 : log_.back().id + 1, a.name, a.old_size, a.new_size, c.rule, a.placement,
-                      c.masked(), at_step, shape, growth.seed()});
+                      c.masked(), at_step, ramp_of(shapes, a.name, shape), growth.seed()});
       auto& births = births_[a.name];
       births.resize(static_cast<std::size_t>(a.old_size), 0);
       std::vector<index> grown;

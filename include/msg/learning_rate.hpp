@@ -29,7 +29,8 @@ struct learning_rate {
 /// What a growth does to the learning rate.
 struct rate_at_growth {
   rate_change change = rate_change::none;
-  index steps = 0; // length of the warm-up that follows
+  index steps = 0;  // length of the warm-up that follows
+  double fresh = 1; // factor of fresh entries at the growth; fades to 1 as the ramp does (see fresh_rates())
 };
 
 /// A growth as the learning rate sees it; at_step is the step before whose forward it happened.
@@ -37,6 +38,11 @@ struct rate_event {
   index at_step = 0;
   rate_at_growth lr{};
 };
+
+/// The first step of wsd's decay, (1 - decay_fraction) * total, as long as no rewind puts it off.
+[[nodiscard]] inline double decay_begin(const learning_rate& lr, index total) noexcept {
+  return (1 - lr.decay_fraction) * static_cast<double>(total);
+}
 
 /// Learning rate of the update of one step. Nothing of it needs to be stored, and a growth step runs at its new rate.
 ///
@@ -63,7 +69,7 @@ struct rate_event {
     if (event.lr.change == rate_change::rewind) { start = std::max(start, static_cast<double>(event.at_step)); }
   }
   const auto end = static_cast<double>(total);
-  if (lr.policy == rate_policy::wsd) { start = std::max(start, (1 - lr.decay_fraction) * end); }
+  if (lr.policy == rate_policy::wsd) { start = std::max(start, decay_begin(lr, total)); }
   const auto now = static_cast<double>(step);
   const double p = now <= start ? 0 : now >= end ? 1 : (now - start) / (end - start);
   double shape = 1;

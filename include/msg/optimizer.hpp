@@ -14,6 +14,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -53,6 +54,9 @@ struct update_step {
   index step = 0;            // optimizer step from 0; an entry born at b has age step - b + 1
   double gradient_scale = 1; // of every gradient: clipping, loss scaling
   bool decay = true;         // false: the group without weight decay (norms and biases)
+  /// Factors of lr by birth, for entries that a growth brought; those of other births have 1. An entry has the factor
+  /// of the youngest of its indices. Weight decay doesn't know of them. What it views must live during the call.
+  std::span<const birth_rate> rates{};
 };
 
 namespace detail {
@@ -72,6 +76,9 @@ template <class Options>
   check(now.lr >= 0 && std::isfinite(now.lr), "lr", "at least 0, finite", now.lr);
   check(std::isfinite(now.gradient_scale), "gradient_scale", "a finite number", now.gradient_scale);
   check(now.step >= 0, "step", "at least 0", static_cast<double>(now.step));
+  for (const birth_rate& rate : now.rates) {
+    check(rate.factor >= 0 && std::isfinite(rate.factor), "rates", "factors of at least 0, finite", rate.factor);
+  }
   check(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "weight_decay", "at least 0",
         options.weight_decay);
   if constexpr (std::same_as<Options, sgd>) {
@@ -91,16 +98,24 @@ template <class Options>
   return -std::expm1(static_cast<double>(age) * std::log(beta));
 }
 
-/// Factors of an entry born at a step; sgd and lion do not look at them.
+/// Factors of an entry born at a step. Births are told apart only where their rates may differ: up to 2^24 in float,
+/// from where on neighbours may be taken for one another.
 template <class Real, class Options>
 [[nodiscard]] age_factors<Real> factors_at(const Options& options, const update_step& now, index birth) {
+  age_factors<Real> result;
+  double rate = 1;
+  for (const birth_rate& given : now.rates) {
+    if (given.birth == birth) { rate = given.factor; }
+  }
+  if (!now.rates.empty()) { result.born = static_cast<Real>(birth); }
   if constexpr (std::same_as<Options, adamw>) {
     const index age = now.step - birth + 1;
-    return {static_cast<Real>(now.lr / correction(options.beta1, age)),
-            static_cast<Real>(1 / std::sqrt(correction(options.beta2, age)))};
+    result.step = static_cast<Real>(rate * now.lr / correction(options.beta1, age));
+    result.root = static_cast<Real>(1 / std::sqrt(correction(options.beta2, age)));
   } else {
-    return {};
+    result.rate = static_cast<Real>(rate);
   }
+  return result;
 }
 
 template <class Real>
@@ -160,6 +175,7 @@ template <class T>
 ///   sgd     m = momentum m + g,  w -= lr m, or lr (g + momentum m) with nesterov
 ///   lion    w -= lr sign(b1 m + (1 - b1) g),  m = b2 m + (1 - b2) g
 ///   all     w -= lr weight_decay mask w as well, if now.decay; g is the gradient times now.gradient_scale
+///           lr, but not that of weight decay, is times the factor that now.rates has for the entry's birth
 ///
 /// on                 where it runs; left out: host{}
 /// ages               births and masks by dimension; {}: every entry born at step 0 and awake

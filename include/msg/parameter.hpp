@@ -31,6 +31,20 @@ struct parameter {
     for (const dimension& d : dims) { result *= d.size(); }
     return result;
   }
+  /// Parts that fused dimensions of this role consist of: concatenated terms, each as often as its multiplicity says.
+  [[nodiscard]] index parts(role what_role) const {
+    index most = 0;
+    for (const dimension& d : dims) {
+      index count = 0;
+      for (const product& t : d.extent.terms) {
+        index times = 1;
+        for (const factor& f : t.factors) { times *= f.axis.empty() ? f.size : 1; }
+        count += times;
+      }
+      most = d.what == what_role && count > most ? count : most;
+    }
+    return most;
+  }
   /// The axis is used in one of the dimensions with this role.
   [[nodiscard]] bool uses(std::string_view axis_name, role what_role) const {
     return std::any_of(dims.begin(), dims.end(), [&](const dimension& d) {

@@ -139,9 +139,9 @@ private:
   [[nodiscard]] bool mixes(const axis_plan& a, const parameter& p) const {
     if (p.uses(a.name, role::each)) { return true; }
     if (!p.uses(a.name, role::out)) { return false; }
-    const bool norm = p.what == kind::norm_gain || p.what == kind::norm_bias;
     // a pre-norm's own gain and bias get their gradient behind the norm, where nothing is mixed yet
-    return !norm || !a.growth.partner.empty() || before_.norm_position_of(a.name) == norm_position::post;
+    const bool norm = p.what == kind::norm_gain || p.what == kind::norm_bias;
+    return !norm || a.growth.approximate_norms;
   }
   /// Nothing hears the fresh units of an axis while its mask is 0, and old numbers are what they were.
   [[nodiscard]] bool silent(const axis_plan& a) const {

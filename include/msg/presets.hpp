@@ -55,7 +55,10 @@ namespace presets {
 [[nodiscard]] inline rule width_only() { return none("grows width alone; give the layers a rule of their own"); }
 
 /// Masked Structural Growth (Yao et al. 2024): every axis, any architecture, any initialisation, exact.
-[[nodiscard]] inline preset msg(fresh_values fresh = {}) { return {.title = "msg", .width = mask{.fresh = fresh}}; }
+[[nodiscard]] inline preset msg(fresh_values fresh = {}) {
+  const mask everywhere{.fresh = fresh};
+  return {.title = "msg", .width = everywhere, .experts = everywhere, .logits = everywhere, .input = everywhere};
+}
 
 /// Net2Net (Chen et al. 2016): copies with an even split, layers that are an identity.
 [[nodiscard]] inline preset net2net() { return {.title = "net2net", .width = duplicate{}, .layers = identity{}}; }
@@ -91,9 +94,12 @@ namespace presets {
           .layers = width_only()};
 }
 
-/// Composable function-preserving expansions (Gesmundo and Maile 2023): zero blocks everywhere.
+/// Composable function-preserving expansions (Gesmundo and Maile 2023): zero blocks, and masks where there is a
+/// softmax.
 [[nodiscard]] inline preset composable(fresh_values fresh = {}) {
-  return {.title = "composable", .width = zero_block{.fresh = fresh}};
+  const mask masked{.fresh = fresh};
+  return {
+      .title = "composable", .width = zero_block{.fresh = fresh}, .experts = masked, .logits = masked, .input = masked};
 }
 
 /// Staged training (Shen et al. 2022): width by whole tiles, layers that are an identity.

@@ -5,7 +5,10 @@
 #include <msg/random.hpp>
 
 #include <array>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 MSG_NAMESPACE_BEGIN
 
@@ -37,6 +40,17 @@ struct ramp {
     return 0;
   }
 };
+
+/// Ramps by axis name: the dimensions of one growth may ramp at their own pace, and overlap those of other growths.
+using named_ramps = std::vector<std::pair<std::string, ramp>>;
+
+/// The ramp of an axis: its own, or the one of all others.
+[[nodiscard]] inline ramp ramp_of(const named_ramps& ramps, std::string_view axis, const ramp& otherwise) {
+  for (const auto& [name, own] : ramps) {
+    if (name == axis) { return own; }
+  }
+  return otherwise;
+}
 
 // The shapes by name: msg::linear_ramp{.steps = 1000}(step - grown_at), or wherever a ramp is wanted.
 struct linear_ramp {

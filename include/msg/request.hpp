@@ -87,7 +87,8 @@ struct axis_growth {
   fresh_values fresh{};
   axis_contract contract{};  // axis and rule are filled in by the plan
   std::string approximate{}; // not empty: why moments of what writes the axis are not exactly those of the grown model
-  std::string refused{};     // not empty: the rule cannot do this, and why
+  bool approximate_norms = false; // nor those of norm gains and biases on it
+  std::string refused{};          // not empty: the rule cannot do this, and why
 
   [[nodiscard]] bool is_newborn(index unit) const {
     const auto j = static_cast<std::size_t>(unit);

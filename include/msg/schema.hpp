@@ -96,13 +96,20 @@ public:
     note_axis(a.name, a.size, {}, -1);
     return *this;
   }
-  /// This parameter writes the keys of such a score: what zero_block needs to know to widen a head. A fused parameter
-  /// says which part of it: keys("c_attn", 1) for out(3 * heads * head_dim) and for out(q | k | v).
+  /// This parameter (a weight, or its bias: name both) writes the keys of such a score: what zero_block needs to know
+  /// to widen a head. A fused parameter says which part of it: keys("c_attn", 1) for out(3 * heads * head_dim) and for
+  /// out(q | k | v).
   schema& keys(const std::string& parameter_name, index part = 0) {
-    if (find(parameter_name) == nullptr) {
+    const parameter* p = find(parameter_name);
+    if (p == nullptr) {
       findings_.push_back({.code = errc::unknown_parameter,
                            .parameter = parameter_name,
                            .expected = "a parameter added before keys() names it"});
+    } else if (part < 0 || part >= p->parts(role::out)) {
+      findings_.push_back({.code = errc::bad_argument,
+                           .parameter = parameter_name,
+                           .expected = "a part below " + std::to_string(p->parts(role::out)) + " of what it writes",
+                           .found = std::to_string(part)});
     }
     keys_.push_back({parameter_name, part});
     return *this;

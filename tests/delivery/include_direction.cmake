@@ -2,8 +2,8 @@
 #
 #   config <- error <- {tensor, axis, random} <- parameter, fresh, contract <- schema <- request <- rules <- plan <- everything else <- grow
 #
-# kernels see config, tensor, random; exec sees config; a .hpp never sees CUDA; the library needs the standard library
-# alone; and nothing includes itself by a detour.
+# kernels see config, tensor, random; exec and difference see config; a .hpp never sees CUDA; the library needs the
+# standard library alone; and nothing includes itself by a detour.
 cmake_minimum_required(VERSION 3.20)
 
 # Who may include what, both without `msg/` and `.hpp`; the first line that fits decides.
@@ -20,6 +20,8 @@ set(rules
   "kernels/.* -> config|tensor|random|kernels/.*"
   "exec/.* -> config"
   "plan|detail/plan_.* -> ${base}|schema|request|rules/.*|detail/plan_.*|kernels/.*" # cells are in the kernel's terms
+  "difference -> config"
+  "verification -> ${base}|schema|request|difference"
   ".* -> .*")
 
 set(problems)

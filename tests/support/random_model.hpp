@@ -100,7 +100,8 @@ private:
     if (what == 2) {
       s.scored(a);
       for (const msg::parameter& p : s.parameters()) {
-        if (below(2) == 0) { s.keys(p.name, below(3)); }
+        const msg::index parts = p.parts(msg::role::out);
+        if (parts > 0 && below(2) == 0) { s.keys(p.name, below(parts)); }
       }
     }
   }

@@ -30,16 +30,18 @@ template <class T>
 inline constexpr bool reads_host_arrays<grow_row<T>> = true;
 
 /// A grow_row whose arrays are the GPU's; or the one that match_row has left in device memory.
-template <class T>
+template <class T, bool averages>
 struct device_grow_row {
   grow_row<T> kernel;
   const grow_row<T>* matched = nullptr;
 
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
-    (matched == nullptr ? kernel : *matched)(team, row);
+    (matched == nullptr ? kernel : *matched).template run<averages>(team, row);
   }
 };
+template <class T> // averages take more registers than two blocks of threads have
+inline constexpr int least_blocks<device_grow_row<T, true>> = 1;
 
 /// Row 0: puts the kernel in device memory, after finding out what init::matched() stands for in its fillers.
 template <class T>
@@ -90,7 +92,7 @@ public:
     static_assert(std::is_trivially_copyable_v<grow_row<T>> && sizeof(grow_row<T>) == sizeof(grow_row<double>));
     each_array(kernel, [this](auto& array, index count) { array = count == 0 ? nullptr : this->at_device(array); });
     if (kernel.moments || !matches()) {
-      stream.run(rows, cost, detail::device_grow_row<T>{kernel});
+      grow(stream, rows, cost, kernel);
       return;
     }
     auto* const place = reinterpret_cast<grow_row<T>*>(kernel_.data());
@@ -98,10 +100,25 @@ public:
     std::copy(host_->fillers.begin(), host_->fillers.end(), find.fillers);
     std::copy(host_->noise.begin(), host_->noise.end(), find.noise);
     stream.run(1, kernel.src.size(), find);
-    stream.run(rows, cost, detail::device_grow_row<T>{kernel, place});
+    grow(stream, rows, cost, kernel, place);
   }
 
 private:
+  template <class T>
+  void grow(const on& stream, index rows, index cost, const grow_row<T>& kernel,
+            const grow_row<T>* matched = nullptr) const {
+    if (averages()) {
+      stream.run(rows, cost, detail::device_grow_row<T, true>{kernel, matched});
+    } else {
+      stream.run(rows, cost, detail::device_grow_row<T, false>{kernel, matched});
+    }
+  }
+  /// Some cells are averages of old ones.
+  [[nodiscard]] bool averages() const {
+    return std::any_of(host_->dims.begin(), host_->dims.end(),
+                       [](const dimension_map& d) { return !d.groups.of.empty(); });
+  }
+
   explicit device_param(std::unique_ptr<const param_plan> entry) : device_param(entry.get()) {
     own_ = std::move(entry);
   }

@@ -104,12 +104,25 @@ private:
   [[nodiscard]] static bool names(const std::vector<request>& requests, const std::string& axis_name) {
     return std::any_of(requests.begin(), requests.end(), [&](const request& r) { return r.axis == axis_name; });
   }
-  // Groups of which only the key-value heads grow.
   void check_groups(const std::vector<request>& requests) {
     for (const head_groups& pair : before.groups()) {
-      if (axis_of(pair.kv_heads) == nullptr || names(requests, pair.heads)) { continue; }
-      const index heads = before.axis_at(pair.heads).size;
-      (void)grouping(pair, heads, heads);
+      const axis_plan* kv = axis_of(pair.kv_heads);
+      if (kv == nullptr) { continue; }
+      if (!names(requests, pair.heads)) { // the key-value heads grow alone
+        const index heads = before.axis_at(pair.heads).size;
+        (void)grouping(pair, heads, heads);
+        continue;
+      }
+      const axis_plan* heads = axis_of(pair.heads);
+      if (heads == nullptr) { continue; } // reported
+      const index each = heads->new_size / kv->new_size;
+      for (index h = 0; h < heads->new_size; ++h) {
+        const auto group = static_cast<std::size_t>(h / each);
+        if (kv->old_of[group] == fresh_unit && kv->growth.split[group] != 1 && heads->growth.is_newborn(h)) {
+          axes[static_cast<std::size_t>(kv - axes.data())].growth.approximate =
+              "query heads that read its copies are no copies that act, and give them no gradient yet";
+        }
+      }
     }
   }
 

@@ -73,7 +73,7 @@ template <class Real, class Factors>
 [[nodiscard]] update_layout<Real> layout_of(const parameter_ages& ages, const std::vector<index>& shape, index size,
                                             const Factors& factors) {
   const auto same = [](const age_factors<Real>& a, const age_factors<Real>& b) {
-    return a.step == b.step && a.root == b.root;
+    return a.step == b.step && a.root == b.root && a.rate == b.rate && a.born == b.born;
   };
   update_layout<Real> result;
   result.oldest = factors(0);

@@ -46,8 +46,12 @@ inline constexpr int most_threads = 256; // of a block
 inline constexpr index most_blocks = index{1} << 20;
 inline constexpr index rows_for_small_teams = 1024; // from which on half-warps keep a GPU busy
 
+/// Blocks of a kernel that a multiprocessor holds at once, at least: what bounds the registers of a thread.
+template <class Kernel>
+inline constexpr int least_blocks = 2;
+
 template <class Kernel, class Architectures>
-__global__ void __launch_bounds__(most_threads, 2) __attribute__((visibility("hidden")))
+__global__ void __launch_bounds__(most_threads, least_blocks<Kernel>) __attribute__((visibility("hidden")))
 rows_kernel(const __grid_constant__ Kernel kernel, index rows, bool whole_block, index scratch_bytes) {
   run_rows(kernel, rows, whole_block, scratch_bytes);
 }

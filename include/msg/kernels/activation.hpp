@@ -157,7 +157,7 @@ struct activation_forward {
   index stride = 0;
 
   template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+  MSG_FLATTEN MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const index step = stride == 0 ? width : stride;
     const detail::reads from(x + row * step);
@@ -187,7 +187,7 @@ struct activation_backward {
   index repeat = 1;
 
   template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+  MSG_FLATTEN MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const detail::reads from(x + row * width);
     const detail::reads slope(dy + row * width);
@@ -219,7 +219,7 @@ struct gated_forward {
   mask_view mask;
 
   template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+  MSG_FLATTEN MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const T* const gate = x + row * 2 * width;
     detail::each_unit(
@@ -241,7 +241,7 @@ struct gated_backward {
   mask_view mask;
 
   template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+  MSG_FLATTEN MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     using A = accumulate_t<T>;
     const T* const gate = x + row * 2 * width;
     T* const to = dx + row * 2 * width;

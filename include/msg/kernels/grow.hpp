@@ -2,6 +2,7 @@
 #pragma once
 
 #include <msg/config.hpp>
+#include <msg/kernels/elements.hpp>
 #include <msg/kernels/grow_data.hpp>
 #include <msg/random.hpp>
 #include <msg/tensor.hpp>
@@ -44,6 +45,11 @@ struct grow_row {
 
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+    run<true>(team, row);
+  }
+  /// averages   false: for plans that average nothing, with half as many registers on a GPU
+  template <bool averages, class Team>
+  MSG_HOST_DEVICE void run(const Team& team, index row) const {
     const place here = locate(row);
     const index inner = dst.rank - 1;
     T* const to = dst.data + here.dst_offset;
@@ -60,13 +66,15 @@ struct grow_row {
         team.each(run.length, [=](index i) { out[i * out_step] = T(0); });
       } else if ((all & detail::fresh_any) != 0) {
         const grow_filler number = fillers[here.filler >= 0 ? here.filler : run.filler];
-        if (number.like_units) {
-          average(team, here, run, factor, number.deviation);
-        } else {
-          fill(team, number, run.length, out, out_step, element + run.begin);
+        if constexpr (averages) {
+          if (number.like_units) {
+            average(team, here, run, factor, number.deviation);
+            continue;
+          }
         }
-      } else if ((all & detail::averaged) != 0) {
-        average(team, here, run, factor, 0);
+        fill(team, number, run.length, out, out_step, element + run.begin);
+      } else if (averages && (all & detail::averaged) != 0) {
+        if constexpr (averages) { average(team, here, run, factor, 0); }
       } else {
         const bool donated = (all & detail::donated) != 0;
         const index column = donated && run.donor >= 0 ? run.donor : run.source;
@@ -132,10 +140,14 @@ private:
     using number = accumulate_t<T>;
     const auto f = static_cast<number>(factor);
     if (out_step == 1 && in_step == 1) {
+      const detail::reads old(from);
+      const detail::writes<T> to(out);
       if (factor == 1) {
-        team.each(length, [=](index i) { out[i] = from[i]; });
+        detail::each_element(
+            team, length, [](index, number x, number& y) { y = x; }, old, to);
       } else {
-        team.each(length, [=](index i) { out[i] = static_cast<T>(static_cast<number>(from[i]) * f); });
+        detail::each_element(
+            team, length, [f](index, number x, number& y) { y = x * f; }, old, to);
       }
     } else if (factor == 1) {
       team.each(length, [=](index i) { out[i * out_step] = from[i * in_step]; });
@@ -231,7 +243,7 @@ private:
       for (index m = 0; times != 0 && m < count; ++m) {
         members.decode(m, offset, position);
         const double apart = static_cast<double>(from[offset + i * in_step]) - mean;
-        squares += apart * apart;
+        squares = std::fma(apart, apart, squares); // the same bits everywhere
       }
       const double deviation = times * std::sqrt(squares / static_cast<double>(count));
       for (index t = 0; t < targets.size(); ++t) {
@@ -261,9 +273,9 @@ private:
     const double mean = team.sum(count, at) / static_cast<double>(count);
     double squares = 0;
     if (times != 0) {
-      squares = team.sum(count, [=](index m) {
+      squares = team.template fold<double>(count, [=](double lane, index m) {
         const double apart = at(m) - mean;
-        return apart * apart;
+        return std::fma(apart, apart, lane);
       });
     }
     const double deviation = times * std::sqrt(squares / static_cast<double>(count));

@@ -49,11 +49,14 @@ template <class T>
 } // namespace detail
 
 /// Adam's bias corrections at one age t: step = lr / (1 - beta1^t), root = 1 / sqrt(1 - beta2^t). Both fall with t, so
-/// that the youngest of several indices is where both are largest.
+/// that the youngest of several indices is where both are largest. That fails where births have learning rates of
+/// their own (in Adam's step, in rate for others): then `born` tells which is the youngest; otherwise it is 0.
 template <class Real>
 struct age_factors {
   Real step = 0;
   Real root = 0;
+  Real rate = 1;
+  Real born = 0;
 };
 
 /// AdamW:  m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2,  w -= step m / (root sqrt(v) + eps) + decay mask w.
@@ -96,8 +99,8 @@ struct sgd_rule {
       return w - detail::fused(decay, w, lr * detail::fused(carried, m, direct * g));
     }
   };
-  [[nodiscard]] MSG_HOST_DEVICE element at(const age_factors<Real>&, Real mask) const {
-    return {lr, decay * mask, gradient_scale, momentum, direct, carried};
+  [[nodiscard]] MSG_HOST_DEVICE element at(const age_factors<Real>& age, Real mask) const {
+    return {lr * age.rate, decay * mask, gradient_scale, momentum, direct, carried};
   }
 };
 
@@ -119,8 +122,8 @@ struct lion_rule {
       return w - detail::fused(decay, w, u > 0 ? lr : u < 0 ? -lr : Real(0));
     }
   };
-  [[nodiscard]] MSG_HOST_DEVICE element at(const age_factors<Real>&, Real mask) const {
-    return {lr, decay * mask, gradient_scale, beta1, fresh1, beta2, fresh2};
+  [[nodiscard]] MSG_HOST_DEVICE element at(const age_factors<Real>& age, Real mask) const {
+    return {lr * age.rate, decay * mask, gradient_scale, beta1, fresh1, beta2, fresh2};
   }
 };
 
@@ -206,7 +209,8 @@ private:
   [[nodiscard]] MSG_HOST_DEVICE static float lesser(float a, float b) noexcept { return b < a ? b : a; }
   [[nodiscard]] MSG_HOST_DEVICE static age_factors<real> younger(const age_factors<real>& a,
                                                                  const age_factors<real>& b) noexcept {
-    return {a.step < b.step ? b.step : a.step, a.root < b.root ? b.root : a.root};
+    if (a.born != b.born) { return a.born < b.born ? b : a; }
+    return {a.step < b.step ? b.step : a.step, a.root < b.root ? b.root : a.root, a.rate, a.born};
   }
 
   /// next(i) gives the update of the i-th of `count` elements from `begin` on.

@@ -102,8 +102,13 @@ private:
     }
     if (noisy) {
       result.approximate = "the two columns that read a pair pass different gradients back";
+      result.approximate_norms = true;
+    } else if (asked.tied && split.first != 0) {
+      result.approximate = "a tied head reads copies equally, and all else unequally";
+      result.approximate_norms = true;
     } else if (asked.norm != norm_kind::none && equal && split.first != 0) {
       result.approximate = "a norm mixes the gradients of copies that are read unequally";
+      result.approximate_norms = asked.position == norm_position::post;
     }
   }
 };

@@ -14,23 +14,30 @@ MSG_NAMESPACE_BEGIN
 
 /// Old unit that a new unit is a copy of: with interleaved placement the one before it, else the old units in turn
 /// (layers: 0..L-1 stacked again on top). Old units stand for themselves. Query heads are copied from the group whose
-/// key-value head their group has; where that one is fresh, from any head.
+/// key-value head their group has, and a fresh group copies every head of it; where the key-value head is fresh, from
+/// any head.
 ///
-/// draw   of n units, the one a fresh unit copies instead of the next in turn: draw(position, n); null: in turn
+/// draw   where the numbers of random sources come from; null: in turn
 [[nodiscard]] inline std::vector<index> copied_from(const rule_request& asked, const random_stream* draw = nullptr) {
   std::vector<index> source = asked.old_of;
   const head_grouping& groups = asked.groups;
   index before = 0;
   index turn = 0;
+  index first_in_turn = 0; // fresh heads of a group that go in turn in any case
   const auto next = [&](std::size_t position, index count) {
-    if (draw == nullptr) { return turn++ % count; }
+    if (draw == nullptr || turn < first_in_turn) { return turn++ % count; }
     return static_cast<index>(random_bits(*draw, position)) % count;
   };
   for (std::size_t j = 0; j < source.size(); ++j) {
     const auto unit = static_cast<index>(j);
     const bool grouped = groups.old_size != 0;
     const index group = grouped ? groups.source[j / static_cast<std::size_t>(groups.new_size)] : fresh_unit;
-    if (group >= 0 && unit % groups.new_size == 0) { turn = 0; }
+    if (group >= 0 && unit % groups.new_size == 0) {
+      const auto first = asked.old_of.begin() + unit;
+      const bool has_old = std::any_of(first, first + groups.new_size, [](index u) { return u != fresh_unit; });
+      turn = 0;
+      first_in_turn = has_old ? 0 : groups.old_size;
+    }
     if (source[j] != fresh_unit) {
       before = source[j];
     } else if (group >= 0) {

@@ -38,8 +38,8 @@ struct zero_block {
   static constexpr const char* name = "zero_block";
 
   fresh_values fresh{};
-  /// A wider head is scored with 1 / sqrt(new): true: the stored keys make up for it, to rounding; false: the forward
-  /// does (axis_contract::softmax_scale), exactly.
+  /// What makes up for a score that is scaled with 1 / sqrt(new): true: the stored keys; false: the forward, by
+  /// axis_contract::softmax_scale (whoever goes on scaling with 1 / sqrt(old) keeps every bit).
   bool rescale_keys = true;
 
   [[nodiscard]] axis_growth operator()(const rule_request& asked) const {
@@ -101,7 +101,7 @@ private:
     result.fills.zero_keys = true;
     const double factor = std::sqrt(static_cast<double>(asked.new_size) / static_cast<double>(asked.old_size));
     (rescale_keys ? result.contract.key_factor : result.contract.softmax_scale) = factor;
-    if (rescale_keys && factor != 1) { result.contract.keeps = strictness::rounding; }
+    if (factor != 1) { result.contract.keeps = strictness::rounding; }
   }
 };
 

@@ -1,0 +1,207 @@
+// The search behind propose(): sizes as a lattice, cells of a budget, and the path with the lowest loss.
+#pragma once
+
+#include <msg/config.hpp>
+#include <msg/error.hpp>
+#include <msg/loss_model.hpp>
+#include <msg/schedule.hpp>
+#include <msg/stage.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+MSG_NAMESPACE_BEGIN
+
+namespace detail {
+
+using size_choices = std::vector<std::pair<std::string, std::vector<index>>>;
+
+/// Combinations of sizes; the last one is the final sizes.
+class size_lattice {
+public:
+  size_lattice(const named_sizes& full, const size_choices& choices) : full_(full) {
+    for (const auto& [axis, size] : full) {
+      const std::vector<index>* given = find_named(choices, axis);
+      std::vector<index> rungs = given == nullptr ? std::vector<index>{} : *given;
+      rungs.push_back(size);
+      std::sort(rungs.begin(), rungs.end());
+      rungs.erase(std::unique(rungs.begin(), rungs.end()), rungs.end());
+      size_ *= rungs.size();
+      rungs_.push_back(std::move(rungs));
+    }
+  }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] named_sizes at(std::size_t point) const {
+    named_sizes sizes = full_;
+    for (std::size_t a = sizes.size(); a-- > 0;) {
+      sizes[a].second = rungs_[a][point % rungs_[a].size()];
+      point /= rungs_[a].size();
+    }
+    return sizes;
+  }
+  /// Whether the second point can be grown from the first: no axis is smaller, and one is larger.
+  [[nodiscard]] bool grows(std::size_t from, std::size_t to) const noexcept {
+    if (from == to) { return false; }
+    for (std::size_t a = rungs_.size(); a-- > 0;) {
+      const std::size_t n = rungs_[a].size();
+      if (from % n > to % n) { return false; }
+      from /= n;
+      to /= n;
+    }
+    return true;
+  }
+
+private:
+  named_sizes full_;
+  std::vector<std::vector<index>> rungs_; // by axis, rising
+  std::size_t size_ = 1;
+};
+
+[[nodiscard]] inline std::vector<diagnostic> request_findings(const named_sizes& full, const size_choices& choices) {
+  std::vector<diagnostic> findings;
+  const auto add = [&](errc code, const std::string& axis, std::string expected, std::string found) {
+    findings.push_back({code, {}, -1, axis, std::move(expected), std::move(found), "proposal_request"});
+  };
+  if (full.empty()) { add(errc::bad_size, {}, "final sizes", "none"); }
+  double combinations = 1;
+  for (const auto& [axis, size] : full) {
+    if (size < 1) { add(errc::bad_size, axis, "at least 1", std::to_string(size)); }
+    if (find_named(full, axis) != &size) { add(errc::duplicate_name, axis, "one entry", "several"); }
+  }
+  for (const auto& [axis, sizes] : choices) {
+    const index last = size_of(full, axis);
+    if (last == 0) { add(errc::unknown_axis, axis, "an axis with a final size", axis); }
+    for (const index size : sizes) {
+      if (size < 1 || (last > 0 && size > last)) {
+        add(errc::bad_size, axis, "1 to " + std::to_string(last), std::to_string(size));
+      }
+    }
+    combinations *= static_cast<double>(sizes.size() + 1);
+  }
+  constexpr double most = 1024;
+  if (combinations > most) { add(errc::bad_argument, {}, "at most 1024 combinations of sizes", "more"); }
+  return findings;
+}
+
+/// A point of the lattice, and what training there costs.
+struct searched_sizes {
+  named_sizes sizes{};
+  double flops_per_step = 0;
+  double seconds_per_step = 0;
+  double steps_per_cell = 0;
+  double limit = 0; // loss_model::limit
+};
+
+/// How the loss falls.
+struct loss_steps {
+  const loss_model& model;
+  double tokens_per_step = 0;
+
+  /// Loss after so many cells at a point, from a loss; infinite: from nothing.
+  [[nodiscard]] double after(const searched_sizes& at, double loss, double cells) const {
+    const double seen = std::isfinite(loss) ? model.tokens_at(at.limit, loss) : 0;
+    return model.loss(at.limit, seen + cells * at.steps_per_cell * tokens_per_step);
+  }
+  /// Cells at a point from one loss to a lower one.
+  [[nodiscard]] double cells_to(const searched_sizes& at, double from, double to) const {
+    const double seen = std::isfinite(from) ? model.tokens_at(at.limit, from) : 0;
+    return (model.tokens_at(at.limit, to) - seen) / (at.steps_per_cell * tokens_per_step);
+  }
+};
+
+/// Points in the order in which a run is at them, and the cells it spends at each.
+struct search_path {
+  double loss = std::numeric_limits<double>::infinity();
+  double cells = 0;
+  std::vector<std::pair<std::size_t, double>> stays{}; // whole cells, but for the last
+};
+
+/// For each number of growths from 0 to most_stages the best path from a start to the final sizes, where there is one:
+/// the one with the lowest loss after all cells, or the one that is at the loss `target` first. At every point a run
+/// spends one cell or more, up to the target.
+[[nodiscard]] inline std::vector<search_path> best_paths(const size_lattice& lattice,
+                                                         const std::vector<searched_sizes>& points,
+                                                         const loss_steps& falls, std::size_t start, int cells,
+                                                         int most_stages, double target) {
+  constexpr double infinite = std::numeric_limits<double>::infinity();
+  struct state {
+    double loss = infinite;
+    std::size_t from = 0; // point of the cell before
+  };
+  const std::size_t count = lattice.size();
+  const auto layers = static_cast<std::size_t>(most_stages) + 1;
+  const auto last = static_cast<std::size_t>(cells);
+  std::vector<std::size_t> reached;
+  for (std::size_t p = start; p < count; ++p) { // a larger point has the larger number
+    if (p == start || lattice.grows(start, p)) { reached.push_back(p); }
+  }
+  std::vector<state> table((last + 1) * layers * count);
+  const auto at = [&](std::size_t cell, std::size_t stages, std::size_t point) -> state& {
+    return table[(cell * layers + stages) * count + point];
+  };
+  at(1, 0, start) = {falls.after(points[start], infinite, 1), start};
+  for (std::size_t cell = 1; cell < last; ++cell) {
+    for (std::size_t stages = 0; stages < layers; ++stages) {
+      for (const std::size_t to : reached) {
+        // The lower loss before the cell is the lower one after it: it is enough to compare those.
+        state& next = at(cell + 1, stages, to);
+        double before = at(cell, stages, to).loss;
+        next.from = to;
+        if (stages > 0) {
+          for (const std::size_t from : reached) {
+            if (from >= to) { break; }
+            const double loss = at(cell, stages - 1, from).loss;
+            if (loss < before && lattice.grows(from, to)) {
+              before = loss;
+              next.from = from;
+            }
+          }
+        }
+        if (before < infinite) { next.loss = falls.after(points[to], before, 1); }
+      }
+    }
+  }
+  std::vector<search_path> paths;
+  for (std::size_t stages = 0; stages < layers; ++stages) {
+    std::size_t point = count - 1;
+    std::size_t end = target > 0 ? 1 : last;
+    while (end < last && !(at(end, stages, point).loss <= target)) { ++end; }
+    search_path path{.loss = at(end, stages, point).loss};
+    if (!(path.loss < infinite) || (target > 0 && path.loss > target)) { continue; }
+    std::size_t left = stages;
+    path.stays.emplace_back(point, 1);
+    for (std::size_t cell = end; cell > 1; --cell) {
+      const std::size_t from = at(cell, left, point).from;
+      if (from != point) {
+        point = from;
+        --left;
+        path.stays.emplace_back(point, 0);
+      }
+      ++path.stays.back().second;
+    }
+    std::reverse(path.stays.begin(), path.stays.end());
+    if (target > 0) { // of the last cell it needs a part, one step at least
+      auto& [full, spent] = path.stays.back();
+      spent -= 1;
+      double before = infinite;
+      for (const auto& [at_point, cells_there] : path.stays) {
+        if (cells_there > 0) { before = falls.after(points[at_point], before, cells_there); }
+      }
+      const double needed = std::max(falls.cells_to(points[full], before, target), 1 / points[full].steps_per_cell);
+      path.loss = falls.after(points[full], before, needed);
+      spent += needed;
+    }
+    for (const auto& [at_point, spent] : path.stays) { path.cells += spent; }
+    paths.push_back(std::move(path));
+  }
+  return paths;
+}
+
+} // namespace detail
+
+MSG_NAMESPACE_END
