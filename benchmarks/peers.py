@@ -70,7 +70,13 @@ def torch_worker():
 
     for _ in range(3):
         step()
-    print("ready", torch.__version__, flush=True)
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        loaded = {os.path.realpath(line.split()[-1]) for line in maps if "blas" in line or "mkl" in line}
+    fast = sorted(os.path.basename(path) for path in loaded if "openblas" in path or "mkl" in path)
+    if not fast: # some forty times slower: no comparison
+        print("needs OpenBLAS or MKL behind PyTorch, found the reference BLAS", *sorted(loaded), flush=True)
+        return
+    print("ready", torch.__version__, *fast, flush=True)
     for line in sys.stdin:
         times = []
         for _ in range(int(line)):
@@ -99,7 +105,7 @@ def main():
                                        env=environment)
         ready = peers[name].stdout.readline().split()
         if ready[:1] != ["ready"]:
-            print(f"{name} did not start; PyTorch is Debian's package python3-torch", file=sys.stderr)
+            print(f"{name} did not start: {' '.join(ready) or 'PyTorch is the package python3-torch'}", file=sys.stderr)
             return 1
         print(f"{name}: {' '.join(ready[1:])}")
     times = {name: [] for name in peers}

@@ -32,7 +32,7 @@ fi
 shift
 
 need_to_build benchmark
-[[ $name != peers ]] || need torch
+[[ $name != peers ]] || need torch openblas
 export MSG_BUILD=$root/build/release MSG_RESULTS=$root/build/release/results
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE # they make a rival slower than it is
 mkdir -p "$MSG_RESULTS"

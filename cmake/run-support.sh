@@ -82,6 +82,7 @@ have() {
     nvcc) nvcc_place >/dev/null ;;
     python-venv) python3 -c 'import venv, ensurepip' 2>/dev/null ;;
     torch) PATH=/usr/bin:$PATH python3 -c 'import torch' 2>/dev/null ;;
+    openblas) compgen -G '/usr/lib*/*/openblas-openmp/libblas.so.3' >/dev/null || compgen -G '/usr/lib*/libopenblas*.so*' >/dev/null ;;
     clang) command -v clang++ >/dev/null ;;
     clang-openmp) clang++ -fopenmp -x c++ -o /dev/null - 2>/dev/null <<<'#include <omp.h>
       int main() { return omp_get_max_threads() == 0; }' ;;
@@ -102,6 +103,7 @@ describe() { # NAME
     catch2) echo "Catch2" ;;
     benchmark) echo "Google Benchmark" ;;
     torch) echo "PyTorch for the system's own Python, to compare with" ;;
+    openblas) echo "OpenBLAS with OpenMP, for PyTorch to be fast" ;;
     clang-openmp) echo "OpenMP for clang" ;;
     nvcc) echo "nvcc, CUDA 12.8 or newer" ;;
     python-venv) echo "Python 3 with venv" ;;
@@ -135,7 +137,8 @@ package() { # MANAGER NAME
     dnf:benchmark) echo google-benchmark-devel ;;
     zypper:benchmark) echo benchmark-devel ;;
     brew:benchmark) echo google-benchmark ;;
-    apt:torch) echo "python3-torch libopenblas0-openmp" ;;
+    apt:torch) echo python3-torch ;;
+    apt:openblas) echo libopenblas0-openmp ;;
     dnf:torch) echo python3-torch ;;
     pacman:torch) echo python-pytorch ;;
     zypper:torch) echo python3-torch ;;
