@@ -238,9 +238,17 @@ TEST_CASE("the option --plan-only prints stages and cost and writes nothing", "[
   const workplace place{MSG_TRAIN_GPT};
   const outcome plan = place.train_new("run", {"--plan-only"});
   CHECK(plan.code == 0);
-  CHECK(plan.out.find("C8 F16 H1 L1") != std::string::npos);
-  CHECK(plan.out.find("C16 F32 H2 L3") != std::string::npos);
+  for (const char* part :
+       {"C8 F16 H1 L1", "C16 F32 H2 L3", "ms/step", "memory", "steps of 4 sizes, measured here in "}) {
+    CAPTURE(plan.out, part);
+    CHECK(plan.out.find(part) != std::string::npos);
+  }
   CHECK_FALSE(fs::exists(place / "run"));
+  const outcome counted = place.train_new("run", {"--plan-only", "--calibrate", "0"});
+  CHECK(counted.code == 0);
+  CHECK(counted.out.find("C16 F32 H2 L3") != std::string::npos);
+  CHECK(counted.out.find("time      not measured: --calibrate 0") != std::string::npos);
+  CHECK(counted.out.find("ms/step") == std::string::npos);
 }
 
 TEST_CASE("the option --quiet prints only the summary and --help every option", "[trainer]") {

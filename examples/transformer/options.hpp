@@ -78,6 +78,7 @@ struct options {
   std::string precision = "fp32";
   bool compare = false;
   bool plan_only = false;
+  double calibrate = 20;
   bool quiet = false;
   index sample = 0;
 };
@@ -135,7 +136,9 @@ void visit_options(options& o, const Visit& visit) {
   visit(growth, "schedule", o.schedule, fixed, "Growth schedule (JSON), or none [all dimensions]");
   visit(growth, "rule", o.rule, fixed,
         "Rule for every growth in place of the schedule's: mask, stack, lemon, ... (the README lists them)");
-  visit(growth, "plan-only", o.plan_only, free, "Print stages, sizes and cost, and stop");
+  visit(growth, "plan-only", o.plan_only, free, "Print stages, sizes, and cost in FLOPs, time and memory, and stop");
+  visit(growth, "calibrate", o.calibrate, free,
+        "Seconds that training steps may be timed for, to tell what a run takes; 0: FLOPs alone [20]");
   visit(growth, "compare", o.compare, free, "Then train the final model without growth for the same wall time");
   visit(run, "out", o.out, free, "Run directory [a new one below runs/]");
   visit(run, "resume", o.resume, free, "Continue the run in this directory (or this checkpoint of it)");
@@ -218,6 +221,7 @@ inline void check_options(const program& p, const options& o) {
   natural("sample", o.sample);
   finite("max-seconds", o.max_seconds);
   finite("lr", o.lr);
+  finite("calibrate", o.calibrate);
   finite("weight-decay", o.weight_decay);
   finite("clip", o.clip);
   require(o.warmup >= -1, "warmup", o.warmup, "at least 0, or -1");

@@ -6,13 +6,13 @@
 #include "transformer/data_load.hpp"
 #include "transformer/engine.hpp"
 #include "transformer/grow_model.hpp"
+#include "transformer/model_costs.hpp"
 #include "transformer/options.hpp"
 #include "transformer/parallel.hpp"
 #include "transformer/report_format.hpp"
 #include "transformer/schedule_file.hpp"
 #include "transformer/tokenizer_files.hpp"
 
-#include <msg/cost.hpp>
 #include <msg/schedule.hpp>
 
 #include <fmt/format.h>
@@ -343,11 +343,6 @@ inline void open_run_directory(const run_request& request) {
   return data;
 }
 
-/// The share of tokens that a model predicts.
-[[nodiscard]] inline double predicted_share(const config& c) {
-  return features_of(c.arch).masked_language ? token_hiding{}.predicted : 1;
-}
-
 [[nodiscard]] constexpr std::string_view title_of(architecture a) noexcept {
   constexpr std::string_view titles[] = {"GPT-2", "BERT", "Llama"};
   return titles[static_cast<std::size_t>(a)];
@@ -357,32 +352,6 @@ inline void open_run_directory(const run_request& request) {
 [[nodiscard]] inline std::string sizes_text(const config& c) {
   const std::string groups = c.arch == architecture::llama ? fmt::format(" K{}", kv_heads_of(c)) : "";
   return fmt::format("C{} F{} H{}{} L{}", c.hidden, c.ffn, c.heads, groups, c.layers);
-}
-
-/// --plan-only: stages, sizes and cost in FLOPs, beside the final model trained for as many steps.
-[[nodiscard]] inline std::string plan_text(const run_setup& setup) {
-  const options& o = setup.settings;
-  const msg::run_extent extent = detail::extent_of(o);
-  std::vector<config> stages{setup.start};
-  for (const msg::stage& stage : setup.timeline.stages) { stages.push_back(resized(stages.back(), stage.grow)); }
-  const auto flops = [&](const config& c) {
-    return training_flops_per_token(c, std::min(o.seq, c.positions), predicted_share(c));
-  };
-  std::size_t next = 0; // stage_costs() asks for one stage after another
-  const std::vector<msg::stage_cost> costs =
-      msg::stage_costs(setup.timeline, extent, [&](const msg::named_sizes&) { return flops(stages[next++]); });
-  const double whole = flops(setup.end) * static_cast<double>(extent.steps * extent.tokens_per_step);
-  std::string text = fmt::format("{:>5}  {:>8} {:>8}  {:<25} {:>11} {:>9} {:>9}\n", "stage", "step", "steps", "sizes",
-                                 "parameters", "rel. cost", "FLOPs");
-  for (std::size_t s = 0; s < costs.size(); ++s) {
-    text += fmt::format("{:>5}  {:>8} {:>8}  {:<25} {:>11} {:>9.3f} {:>9.3g}\n", s, costs[s].first_step, costs[s].steps,
-                        sizes_text(stages[s]), format_grouped(parameter_count(stages[s])),
-                        costs[s].flops_per_token / flops(setup.end), costs[s].flops);
-  }
-  const double total = msg::total_flops(costs);
-  text += fmt::format("total {:.3g} FLOPs; the final model for as many steps {:.3g}: {:.2f} times as many\n", total,
-                      whole, whole / total);
-  return text;
 }
 
 /// What a person is told before the first step.

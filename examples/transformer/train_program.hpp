@@ -3,9 +3,11 @@
 
 #include "transformer/compare.hpp"
 #include "transformer/options.hpp"
+#include "transformer/plan_text.hpp"
 #include "transformer/report.hpp"
 #include "transformer/run_setup.hpp"
 #include "transformer/sample.hpp"
+#include "transformer/step_timing.hpp"
 #include "transformer/trainer.hpp"
 
 #include <fmt/format.h>
@@ -37,7 +39,7 @@ inline int train(const program& what, int count, const char* const* arguments) {
   const run_setup& setup = request.setup;
   const options& o = setup.settings;
   if (o.plan_only) {
-    fmt::print("{}", plan_text(setup));
+    fmt::print("{}", plan_text(setup, measure_machine(setup, sizes_to_measure(setup), o.calibrate)));
     return 0;
   }
   const training_data data = load_run_data(setup);
