@@ -311,4 +311,9 @@ TEST_CASE("every shipped schedule can be planned, and MSG's have the parameters 
   const workplace gpt{MSG_TRAIN_GPT};
   CHECK(plan(gpt, "llama-all-dimensions", "llama").find("C192 F512 H6 K3 L6") != std::string::npos);
   CHECK(plan(gpt, "even-split", "llama").find("C192 F768 H6 K6 L6") != std::string::npos);
+  for (const char* name : {"even-split", "depth-stack", "one-layer", "compound"}) {
+    CAPTURE(name);
+    CHECK(plan(gpt, name).find("C192 F768 H6 L6") != std::string::npos);
+    CHECK(plan(bert, name).find("C192 F768 H6 L6") != std::string::npos);
+  }
 }
