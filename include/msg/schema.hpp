@@ -111,7 +111,7 @@ public:
                            .expected = "a part below " + std::to_string(p->parts(role::out)) + " of what it writes",
                            .found = std::to_string(part)});
     }
-    keys_.push_back({parameter_name, part});
+    keys_.emplace_back(parameter_name, part);
     return *this;
   }
   /// Units of this axis are rotated in pairs by their position (RoPE).

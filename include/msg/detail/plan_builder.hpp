@@ -56,8 +56,8 @@ struct plan_builder {
   }
 
   /// Axes that need no rule: the way back from a growth.
-  plan_builder(const schema& grown, const schema& original, std::vector<axis_plan> decided, std::uint64_t seed)
-      : before(grown), after(original), axes(std::move(decided)) {
+  plan_builder(const schema& grown, schema original, std::vector<axis_plan> decided, std::uint64_t seed)
+      : before(grown), after(std::move(original)), axes(std::move(decided)) {
     for (std::size_t p = 0; p < before.parameters().size(); ++p) { add_parameter(p, seed); }
   }
 

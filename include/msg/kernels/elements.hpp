@@ -175,7 +175,8 @@ struct masked_units : reads<float> {
   MSG_HOST_DEVICE static void put(pack<float, count>&, index, value) noexcept {}
 };
 [[nodiscard]] MSG_HOST_DEVICE inline masked_units units_of(unit_mask units) noexcept {
-  return masked_units(units.value);
+  const masked_units result{units.value};
+  return result;
 }
 
 template <class First, class... Rest>

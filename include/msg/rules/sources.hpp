@@ -54,6 +54,7 @@ MSG_NAMESPACE_BEGIN
 /// 1 where a position holds no old unit.
 [[nodiscard]] inline std::vector<std::uint8_t> new_positions(const std::vector<index>& old_of) {
   std::vector<std::uint8_t> flags;
+  flags.reserve(old_of.size());
   for (const index unit : old_of) { flags.push_back(unit == fresh_unit ? 1 : 0); }
   return flags;
 }
