@@ -1,0 +1,592 @@
+// How much sooner does a model that grows reach the loss at which its final sizes end when trained from scratch?
+//
+// The final model is trained from scratch at several learning rates and shapes of the rate; the best of them sets the
+// loss to be reached, seed by seed. Controls: every smaller model alone for the same wall time; where one ends below
+// the final model, the final model was not worth its cost and a ratio means nothing, which the table says. Then models
+// that grow: published schedules for as many steps, and short ones of given total time by several operators. All share
+// data, seeds, batches and the trainer. What the small model costs counts.
+//
+// Every run is kept, under the hash of its options: a study that was stopped (Ctrl-C, a kill) goes on where it was, and
+// one that is asked for again only prints. Times are those of steps measured one after the other on one thread, in
+// rounds over all sizes, times the steps that were run: what else the machine did while runs trained is not in them.
+// FLOPs are counted.
+//
+// usage: speedup [--csv FILE] [--smoke] [--arch gpt|bert] [--dimensions] [--data PATH] [--other PATH] [--seeds 3]
+//                [--steps N] [--runs DIR] [--only TEXT] [--time-again]
+#include "figure.hpp"
+#include "speedup_arms.hpp"
+#include "study.hpp"
+
+#include "transformer/compare.hpp"
+#include "transformer/plan_text.hpp"
+#include "transformer/train_program.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using msg::index;
+using reference::json;
+using study::arm;
+using study::target;
+namespace fs = std::filesystem;
+
+constexpr double never = std::numeric_limits<double>::infinity();
+
+struct settings {
+  target goal;
+  std::string data, other, only;
+  index seeds = 3;
+  fs::path runs;
+  bool dimensions = false, time_again = false, smoke = false;
+};
+
+/// The final sizes and everything shared, by architecture. Byte-level models so small that a minute trains them past
+/// the point where smaller ones would be the better buy.
+target target_of(const std::string& arch, bool smoke, index steps) {
+  target t{.what = {.name = arch == "bert" ? "train_bert" : "train_gpt",
+                    .about = {},
+                    .architectures = {arch == "bert" ? reference::architecture::bert : reference::architecture::gpt2},
+                    .run_prefix = arch},
+           .sizes = {{"hidden", 32}, {"ffn", 128}, {"heads", 2}, {"layers", 6}},
+           .head_dim = 16,
+           .seq = 64,
+           .batch = 16,
+           .steps = steps,
+           .rates = {4e-3, 8e-3, 1.6e-2},
+           .lr = {msg::rate_policy::wsd, 8e-3, 0, 100, 0.25},
+           .ramp = 200};
+  if (arch == "bert") { t.rates = {2e-3, 4e-3, 8e-3}; }
+  if (smoke) {
+    t.sizes = {{"hidden", 16}, {"ffn", 32}, {"heads", 2}, {"layers", 4}};
+    t.head_dim = 8;
+    t.batch = 4;
+    t.seq = 32;
+    t.rates = {4e-3, 8e-3};
+    t.ramp = 10;
+  }
+  return t;
+}
+
+/// One finished run.
+struct outcome {
+  fs::path folder;
+  reference::run_records records;
+
+  [[nodiscard]] double final_loss() const { return records.end ? records.end->val_loss : never; }
+};
+
+struct result {
+  arm what;
+  std::vector<outcome> seeds;
+};
+
+std::string hash_text(const std::string& text) {
+  std::uint64_t hash = 0xCBF29CE484222325;
+  for (const char c : text) { hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3; }
+  return fmt::format("{:08x}", static_cast<std::uint32_t>(hash ^ (hash >> 32U)));
+}
+
+std::string slug(std::string text) {
+  for (char& c : text) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '.') { c = '-'; }
+  }
+  return text;
+}
+
+class stopped : public std::runtime_error {
+public:
+  stopped() : std::runtime_error("stopped, and saved: the same command goes on") {}
+};
+
+class laboratory {
+public:
+  explicit laboratory(settings s) : s_(std::move(s)), terminal_(stdout, {.quiet = true}) {
+    fs::create_directories(s_.runs);
+  }
+
+  /// The setup of a run.
+  [[nodiscard]] reference::parsed_options options_of(const arm& a, index seed, const fs::path& file) const {
+    reference::parsed_options parsed;
+    reference::options& o = parsed.values;
+    const target& t = s_.goal;
+    o.arch = reference::name_of(t.what.architectures.front());
+    o.data = s_.data;
+    if (reference::masked(t.what)) { o.documents = "none"; }
+    o.seq = t.seq;
+    o.batch = t.batch;
+    o.head_dim = t.head_dim;
+    o.steps = a.steps;
+    o.seed = static_cast<std::uint64_t>(seed);
+    o.threads = 1;
+    o.eval_every = s_.smoke ? a.steps / 4 : 200;
+    o.log_every = o.eval_every;
+    o.save_every = s_.smoke ? 0 : 2000;
+    o.schedule = file.string();
+    o.out = (file.parent_path() / file.stem()).string();
+    return parsed;
+  }
+
+  /// Trains an arm from a seed, unless that was done already.
+  outcome run(const arm& a, index seed) {
+    const json document = reference::schedule_json(a.timeline);
+    reference::parsed_options parsed = options_of(a, seed, "x/x.json");
+    json key = reference::options_json(parsed.values);
+    for (const char* name : {"out", "schedule"}) { key.erase(name); }
+    const std::string name = fmt::format("{}-{}-s{}-{}", s_.goal.what.run_prefix, slug(a.name), seed,
+                                         hash_text(document.dump() + key.dump()));
+    const fs::path file = s_.runs / (name + ".json");
+    const fs::path folder = s_.runs / name;
+    if (std::optional<outcome> known = finished(folder)) { return *std::move(known); }
+    reference::detail::write_json(file, document);
+    parsed = options_of(a, seed, file);
+    if (fs::exists(folder / "latest")) {
+      parsed.values = {};
+      parsed.values.resume = folder.string();
+    } else {
+      fs::remove_all(folder); // killed before its first checkpoint
+    }
+    fmt::print("  {:<34} seed {}  {} steps ...", a.name, seed, a.steps);
+    std::fflush(stdout);
+    const reference::run_request request = reference::resolve_run(s_.goal.what, parsed);
+    if (!data_) { data_ = reference::load_run_data(request.setup); }
+    reference::check_data(request, *data_);
+    reference::open_run_directory(request);
+    const std::unique_ptr<reference::trainer> trainer = reference::detail::make_trainer(request, *data_, terminal_);
+    if (trainer->run() == reference::run_outcome::interrupted) {
+      fmt::print("\n");
+      throw stopped();
+    }
+    std::optional<outcome> now = finished(folder);
+    if (!now) { throw std::runtime_error(folder.string() + " did not come to its end"); }
+    fmt::print(" {:.4f}\n", now->final_loss());
+    std::fflush(stdout);
+    return *std::move(now);
+  }
+
+  /// With the first seed; without any if only others are wanted.
+  result first(const arm& a) {
+    result r{a, {}};
+    if (!s_.only.empty() && a.name.find(s_.only) == std::string::npos && a.group != study::sweep_group &&
+        a.group != study::shape_group) {
+      return r;
+    }
+    r.seeds.push_back(run(a, 1));
+    return r;
+  }
+
+  /// Milliseconds of a step at each of the sizes: measured once, together, and kept.
+  void time(const std::vector<msg::named_sizes>& wanted) {
+    const fs::path file = s_.runs / (s_.goal.what.run_prefix + "-step-times.json");
+    if (fs::exists(file) && !s_.time_again) {
+      const json saved = reference::read_json(file);
+      times_.clear();
+      for (const json& entry : saved) {
+        msg::named_sizes sizes;
+        for (const auto& [axis, unused] : s_.goal.sizes) { sizes.emplace_back(axis, entry.at("sizes").at(axis)); }
+        times_.emplace_back(sizes, entry.at("milliseconds").get<double>());
+      }
+    }
+    if (std::all_of(wanted.begin(), wanted.end(), [&](const auto& sizes) { return find(sizes) != nullptr; })) {
+      return;
+    }
+    fmt::print("  timing steps at {} sizes ...", wanted.size());
+    std::fflush(stdout);
+    const arm scratch{"x", study::sweep_group, {s_.goal.sizes, s_.goal.lr, {}}, s_.goal.steps};
+    reference::detail::write_json(s_.runs / "timing.json", reference::schedule_json(scratch.timeline));
+    const reference::run_request request =
+        reference::resolve_run(s_.goal.what, options_of(scratch, 1, s_.runs / "timing.json"));
+    std::vector<reference::sizes_to_time> sizes;
+    for (const msg::named_sizes& one : wanted) { sizes.push_back({one, std::nullopt}); }
+    const reference::machine_timing machine =
+        reference::measure_machine(request.setup, sizes, s_.smoke ? 10 : 300, nullptr, s_.smoke ? 5 : 100);
+    if (!machine.measured()) { throw std::runtime_error("steps were not timed: " + machine.why_not); }
+    times_.clear();
+    json all = json::array();
+    for (const reference::sizes_timing& t : machine.timings) {
+      times_.emplace_back(t.sizes, t.milliseconds);
+      json named = json::object();
+      for (const auto& [axis, size] : t.sizes) { named[axis] = size; }
+      all.push_back({{"sizes", named}, {"milliseconds", t.milliseconds}});
+    }
+    reference::detail::write_json(file, all);
+    fmt::print(" {:.0f} s\n", machine.seconds);
+  }
+  [[nodiscard]] double milliseconds(const msg::named_sizes& sizes) const {
+    const double* found = find(sizes);
+    if (found == nullptr) { throw std::logic_error("sizes that were not timed"); }
+    return *found;
+  }
+  /// Seconds of the first `step` steps of an arm.
+  [[nodiscard]] double seconds(const arm& a, index step) const {
+    const std::vector<index> begins = msg::stage_steps(a.timeline, {a.steps, 1});
+    double sum = 0;
+    index from = 0;
+    for (std::size_t s = 0; s <= begins.size(); ++s) {
+      const index to = std::min(step, s < begins.size() ? begins[s] : step);
+      sum += static_cast<double>(std::max<index>(0, to - from)) * milliseconds(msg::sizes_after(a.timeline, s)) / 1000;
+      from = std::max(from, to);
+    }
+    return sum;
+  }
+  [[nodiscard]] const settings& given() const noexcept { return s_; }
+  [[nodiscard]] const std::string& data_description() const { return data_->description; }
+
+private:
+  [[nodiscard]] const double* find(const msg::named_sizes& sizes) const {
+    const auto found = std::find_if(times_.begin(), times_.end(), [&](const auto& t) { return t.first == sizes; });
+    return found == times_.end() ? nullptr : &found->second;
+  }
+  [[nodiscard]] static std::optional<outcome> finished(const fs::path& folder) {
+    std::error_code ignored;
+    if (!fs::exists(folder / "metrics.jsonl", ignored)) { return std::nullopt; }
+    outcome found{folder, reference::records_of(folder)};
+    return found.records.end ? std::optional{std::move(found)} : std::nullopt;
+  }
+
+  settings s_;
+  reference::printer terminal_;
+  std::optional<reference::training_data> data_;
+  std::vector<std::pair<msg::named_sizes, double>> times_;
+};
+
+/// Where a run first was at a loss.
+struct reached {
+  index step = -1; // never
+  double flops = never;
+  double seconds = never;
+};
+
+reached first_at(const laboratory& lab, const arm& a, const outcome& run, double loss) {
+  for (const reference::step_record& r : run.records.steps) {
+    if (r.val_loss && *r.val_loss <= loss) { return {r.step, r.flops, lab.seconds(a, r.step)}; }
+  }
+  return {};
+}
+
+double median(std::vector<double> values) { return reference::detail::median(std::move(values)); }
+
+std::string range(const std::vector<double>& values, int digits, const char* otherwise) {
+  const auto text = [&](double v) {
+    return std::isfinite(v) ? fmt::format("{:.{}f}", v, digits) : std::string{otherwise};
+  };
+  const double middle = median(values);
+  if (values.size() == 1 || !std::isfinite(middle)) { return text(middle); }
+  return fmt::format("{} ({} to {})", text(middle), text(*std::min_element(values.begin(), values.end())),
+                     text(*std::max_element(values.begin(), values.end())));
+}
+
+const result& best_of(const std::vector<result>& all) {
+  return *std::min_element(all.begin(), all.end(), [](const result& a, const result& b) {
+    return a.seeds.front().final_loss() < b.seeds.front().final_loss();
+  });
+}
+
+/// Everything that the study has found.
+struct findings {
+  std::vector<result> all;
+  std::size_t baseline = 0;            // in all
+  std::vector<double> targets;         // by seed
+  std::vector<std::string> too_good{}; // smaller models that end below the baseline
+
+  [[nodiscard]] const result& from_scratch() const { return all[baseline]; }
+};
+
+/// Speed-ups of an arm over the baseline, by seed; 0: it doesn't get there.
+std::pair<std::vector<double>, std::vector<double>> ratios(const laboratory& lab, const findings& f, const result& r) {
+  std::vector<double> time, flops;
+  for (std::size_t seed = 0; seed < r.seeds.size(); ++seed) {
+    const reached at = first_at(lab, r.what, r.seeds[seed], f.targets[seed]);
+    const arm& base = f.from_scratch().what;
+    time.push_back(lab.seconds(base, base.steps) / at.seconds);
+    flops.push_back(f.from_scratch().seeds[seed].records.end->flops / at.flops);
+  }
+  return {time, flops};
+}
+
+void print(const laboratory& lab, const findings& f) {
+  study::table shown({"seconds", "tokens M", "TFLOPs", "final loss", "time ratio", "FLOPs ratio", "run"});
+  std::string group;
+  for (const result& r : f.all) {
+    if (r.seeds.empty()) { continue; }
+    if (r.what.group != group) {
+      group = r.what.group;
+      shown.add({"", "", "", "", "", "", group});
+    }
+    std::vector<double> losses;
+    for (const outcome& o : r.seeds) { losses.push_back(o.final_loss()); }
+    const auto [time, flops] = ratios(lab, f, r);
+    const bool itself = &r == &f.from_scratch();
+    const auto ratio = [&](const std::vector<double>& v) {
+      return itself ? std::string{"1"} : median(v) > 0 ? range(v, 2, "never") : std::string{"never"};
+    };
+    shown.add({fmt::format("{:.0f}", lab.seconds(r.what, r.what.steps)),
+               fmt::format("{:.1f}", static_cast<double>(r.seeds.front().records.end->tokens) / 1e6),
+               fmt::format("{:.2f}", r.seeds.front().records.end->flops / 1e12), range(losses, 4, "none"), ratio(time),
+               ratio(flops), "  " + r.what.name + (itself ? "  <- the best from scratch: the loss to reach" : "")});
+  }
+  shown.print();
+  fmt::print("\n");
+  for (const std::string& name : f.too_good) {
+    fmt::print("'{}' alone ends below the final model for the same time: ratios mean nothing at these sizes\n", name);
+  }
+}
+
+void write_csv(const laboratory& lab, const findings& f, const std::string& path) {
+  study::table rows({"group", "run", "seed", "steps", "peak_rate", "tokens", "flops", "seconds", "seconds_as_run",
+                     "final_loss", "target", "step_at_target", "time_ratio", "flops_ratio"});
+  for (const result& r : f.all) {
+    for (std::size_t seed = 0; seed < r.seeds.size(); ++seed) {
+      const reference::end_record& end = *r.seeds[seed].records.end;
+      const reached at = first_at(lab, r.what, r.seeds[seed], f.targets[seed]);
+      const auto [time, flops] = ratios(lab, f, r);
+      rows.add({r.what.group, r.what.name, std::to_string(seed + 1), std::to_string(r.what.steps),
+                study::rate_text(r.what.timeline.lr.peak), std::to_string(end.tokens), fmt::format("{:.6g}", end.flops),
+                fmt::format("{:.3f}", lab.seconds(r.what, r.what.steps)), fmt::format("{:.3f}", end.seconds),
+                fmt::format("{:.6f}", end.val_loss), fmt::format("{:.6f}", f.targets[seed]), std::to_string(at.step),
+                fmt::format("{:.4f}", time[seed]), fmt::format("{:.4f}", flops[seed])});
+    }
+  }
+  rows.write_csv(path);
+}
+
+/// Held-out loss against time: the baseline, the controls, and what grew; one line per seed.
+void draw(const laboratory& lab, const findings& f, const std::string& path) {
+  std::vector<const result*> lines;
+  for (const result& r : f.all) {
+    const bool rival = &r == &f.from_scratch() || r.what.group == study::control_group;
+    const bool scratch = r.what.group == study::sweep_group || r.what.group == study::shape_group;
+    if (!r.seeds.empty() && (rival || !scratch)) { lines.push_back(&r); }
+  }
+  double longest = 0;
+  double low = never;
+  for (const result* r : lines) {
+    longest = std::max(longest, lab.seconds(r->what, r->what.steps));
+    for (const outcome& o : r->seeds) { low = std::min(low, o.final_loss()); }
+  }
+  const double goal = median(f.targets);
+  constexpr double left = 70, width = 640, top = 60, height = 420, key = 260;
+  study::figure page(left + width + key, top + height + 60,
+                     fmt::format("{}: held-out loss against training time",
+                                 reference::title_of(lab.given().goal.what.architectures.front())));
+  const study::number_line x{.low = 0, .high = longest, .begin = left, .end = left + width};
+  const study::number_line y{
+      .low = goal - 1.5 * (goal - low) - 0.02 * goal, .high = goal * 1.35, .begin = top + height, .end = top};
+  page.y_axis(y, left, left + width, "loss, nats per predicted byte");
+  page.x_axis(x, top, top + height, "seconds of one core");
+  page.line(left, y.at(goal), left + width, y.at(goal), "stroke:#444;stroke-dasharray:4 3");
+  for (std::size_t l = 0; l < lines.size(); ++l) {
+    const result& r = *lines[l];
+    const bool base = &r == &f.from_scratch();
+    const std::string style = fmt::format(
+        "stroke:{};stroke-width:{}{}", base ? "#000" : study::palette[l % study::palette.size()], base ? "2.4" : "1.3",
+        r.what.group == study::control_group ? ";stroke-dasharray:2 3"
+        : l < study::palette.size()          ? ""
+                                             : ";stroke-dasharray:6 3");
+    for (const outcome& o : r.seeds) {
+      std::vector<std::pair<double, double>> points;
+      for (const reference::step_record& record : o.records.steps) {
+        if (!record.val_loss || *record.val_loss > y.high) { continue; }
+        points.emplace_back(x.at(lab.seconds(r.what, record.step)), y.at(*record.val_loss));
+      }
+      page.curve(points, style);
+    }
+    const double row = top + 10 + 18 * static_cast<double>(l);
+    page.line(left + width + 14, row, left + width + 36, row, style);
+    page.text(left + width + 42, row + 4, (base ? "from scratch, " : "") + r.what.name, "font-size:11px");
+  }
+  page.write(path);
+}
+
+/// The trainer's own report of each growing run, with the from-scratch run of its seed beside it.
+void write_reports(const findings& f, const settings& s) {
+  for (const result& r : f.all) {
+    for (std::size_t seed = 0; seed < r.seeds.size(); ++seed) {
+      if (&r == &f.from_scratch() || seed >= f.from_scratch().seeds.size()) { continue; }
+      reference::report_input page;
+      page.title = fmt::format("{}, {}", reference::title_of(s.goal.what.architectures.front()), r.what.name);
+      page.run = r.seeds[seed].records;
+      page.other = f.from_scratch().seeds[seed].records;
+      page.settings = {{"data", s.data}, {"seed", std::to_string(seed + 1)}, {"run", r.seeds[seed].folder.string()}};
+      reference::write_report(r.seeds[seed].folder / "report.html", page);
+    }
+  }
+}
+
+/// Sizes that runs of the arms have.
+void note_sizes(const std::vector<arm>& arms, std::vector<msg::named_sizes>& all) {
+  for (const arm& a : arms) {
+    for (std::size_t s = 0; s <= a.timeline.stages.size(); ++s) {
+      msg::named_sizes sizes = msg::sizes_after(a.timeline, s);
+      if (std::find(all.begin(), all.end(), sizes) == all.end()) { all.push_back(std::move(sizes)); }
+    }
+  }
+}
+
+/// Stretches by numbers of layers, of so much of a run's time each.
+std::vector<study::stretch> by_layers(const target& t, const std::vector<std::pair<double, double>>& parts) {
+  std::vector<study::stretch> result;
+  for (const auto& [part, share] : parts) {
+    result.push_back(
+        {study::with(t.sizes, {{"layers", msg::detail::part_of(msg::size_of(t.sizes, "layers"), part)}}), share});
+  }
+  return result;
+}
+
+/// Half as wide.
+msg::named_sizes narrowed(const target& t) {
+  return study::with(t.sizes, {{"hidden", msg::size_of(t.sizes, "hidden") / 2},
+                               {"ffn", msg::size_of(t.sizes, "ffn") / 2},
+                               {"heads", msg::size_of(t.sizes, "heads") / 2}});
+}
+
+/// A run of a part of the final model's time.
+struct short_run {
+  std::string name;
+  std::string rule;
+  double part;
+  std::vector<study::stretch> stretches;
+};
+
+std::vector<short_run> short_runs_of(const target& t) {
+  const auto two = by_layers(t, {{0.5, 0.4}, {1, 0.6}});
+  const auto three = by_layers(t, {{1.0 / 6, 0.22}, {0.5, 0.24}, {1, 0.54}});
+  const auto four = by_layers(t, {{1.0 / 6, 0.2}, {1.0 / 3, 0.1}, {0.5, 0.16}, {1, 0.54}});
+  auto narrow = three; // at first, too
+  narrow.front().sizes = study::with(narrowed(t), {{"layers", msg::size_of(three.front().sizes, "layers")}});
+  std::vector<short_run> runs;
+  const auto add = [&](const char* name, const char* rule, double part, const std::vector<study::stretch>& stretches) {
+    runs.push_back({fmt::format("{}, {:g} of the time", name, part), rule, part, stretches});
+  };
+  add("L/6 L/2 L masked", "mask", 0.45, three);
+  add("L/6 L/2 L stacked", "stack", 0.45, three);
+  add("L/6 L/2 L identity", "identity", 0.45, three);
+  add("L/2 L masked", "mask", 0.45, two);
+  add("L/6 L/3 L/2 L masked", "mask", 0.45, four);
+  add("C/2 L/6, L/2, L masked", "mask", 0.45, narrow);
+  add("L/6 L/2 L masked", "mask", 0.4, three);
+  add("L/6 L/2 L masked", "mask", 0.35, three);
+  return runs;
+}
+
+/// The first seed of every arm tells most; then the others, one after the other.
+void more_seeds(laboratory& lab, findings& f) {
+  for (index seed = 2; seed <= lab.given().seeds; ++seed) {
+    fmt::print("seed {}\n", seed);
+    for (result& r : f.all) {
+      if (!r.what.one_seed && !r.seeds.empty()) { r.seeds.push_back(lab.run(r.what, seed)); }
+    }
+    f.targets.push_back(f.from_scratch().seeds.back().final_loss());
+  }
+}
+
+findings research(laboratory& lab) {
+  const settings& s = lab.given();
+  const target& t = s.goal;
+  findings f;
+  const auto add = [&](const std::vector<arm>& arms) {
+    for (const arm& a : arms) { f.all.push_back(lab.first(a)); }
+  };
+
+  // Sizes and what they cost, before anything is trained.
+  std::vector<msg::named_sizes> sizes{t.sizes};
+  const double any = t.rates.front();
+  note_sizes(study::published_of(t, any), sizes);
+  if (s.dimensions) { note_sizes(study::dimensions_of(t, any), sizes); }
+  std::vector<msg::named_sizes> smaller; // of the controls
+  for (const double part : {1.0 / 6, 1.0 / 3, 0.5}) { smaller.push_back(by_layers(t, {{part, 1}}).front().sizes); }
+  smaller.push_back(narrowed(t));
+  const auto note = [&](const msg::named_sizes& one) {
+    if (std::find(sizes.begin(), sizes.end(), one) == sizes.end()) { sizes.push_back(one); }
+  };
+  for (const msg::named_sizes& one : smaller) { note(one); }
+  smaller.erase(std::unique(smaller.begin(), smaller.end()), smaller.end());
+  for (const short_run& r : short_runs_of(t)) {
+    for (const study::stretch& part : r.stretches) { note(part.sizes); }
+  }
+  lab.time(sizes);
+  const study::step_cost cost = [&](const msg::named_sizes& of) { return lab.milliseconds(of); };
+
+  fmt::print("from scratch\n");
+  add(study::sweep_of(t));
+  const double rate = best_of(f.all).what.timeline.lr.peak;
+  add(study::shapes_of(t, rate));
+  f.baseline = static_cast<std::size_t>(&best_of(f.all) - f.all.data());
+  f.all[f.baseline].what.one_seed = false;
+  f.targets.push_back(f.from_scratch().seeds.front().final_loss());
+
+  if (s.dimensions) {
+    fmt::print("one dimension at a time\n");
+    add(study::dimensions_of(t, rate));
+    more_seeds(lab, f);
+    return f;
+  }
+  fmt::print("smaller models alone\n");
+  for (const arm& a : study::controls_of(t, rate, smaller, cost)) {
+    f.all.push_back(lab.first(a));
+    const result& r = f.all.back();
+    if (!r.seeds.empty() && r.seeds.front().final_loss() < f.targets.front()) { f.too_good.push_back(a.name); }
+  }
+  fmt::print("published schedules\n");
+  add(study::published_of(t, rate));
+  fmt::print("short schedules\n");
+  const double whole = cost(t.sizes) * static_cast<double>(t.steps);
+  for (const short_run& r : short_runs_of(t)) {
+    add({study::timed_arm(t, rate, r.name, r.rule, r.part * whole, 0.2, r.stretches, cost)});
+  }
+  more_seeds(lab, f);
+  return f;
+}
+
+} // namespace
+
+int main(int argc, char** argv) try {
+  const study::arguments given(argc, argv,
+                               {"--csv", "--arch", "--data", "--other", "--seeds", "--steps", "--runs", "--only"},
+                               {"--dimensions", "--time-again"});
+  const std::string arch = given.text("--arch", "gpt");
+  if (arch != "gpt" && arch != "bert") { throw std::invalid_argument("--arch takes gpt or bert"); }
+  const std::string csv = given.text("--csv");
+  settings s{.goal = target_of(arch, given.smoke, given.number("--steps", given.smoke ? 200 : 12000)),
+             .data = given.text("--data", MSG_DEFAULT_DATA),
+             .other = given.text("--other"),
+             .only = given.text("--only"),
+             .seeds = given.number("--seeds", given.smoke ? 1 : 3),
+             .runs = given.text("--runs", csv.empty() ? "runs/speedup" : csv.substr(0, csv.rfind('.')) + "-runs"),
+             .dimensions = given.flag("--dimensions"),
+             .time_again = given.flag("--time-again"),
+             .smoke = given.smoke};
+  reference::install_stop_signals();
+  laboratory lab(s);
+  const findings f = research(lab);
+  fmt::print("\n");
+  print(lab, f);
+  write_csv(lab, f, csv);
+  if (!csv.empty()) { draw(lab, f, study::figure_path(csv)); }
+  write_reports(f, s);
+  return 0;
+} catch (const stopped& stop) {
+  fmt::print("{}\n", stop.what());
+  return 0;
+} catch (const std::invalid_argument& error) {
+  fmt::print(stderr, "speedup: {}\n", error.what());
+  return 2;
+} catch (const reference::input_error& error) {
+  fmt::print(stderr, "speedup: {}\n", error.what());
+  return 2;
+} catch (const std::exception& error) {
+  fmt::print(stderr, "speedup: {}\n", error.what());
+  return 1;
+}
