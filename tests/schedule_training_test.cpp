@@ -237,6 +237,47 @@ TEST_CASE("a trial without an alternative is not run: one of the candidates grow
   CHECK(of_event(place.metrics("run"), "growth").at(0).at("step") == 5);
 }
 
+TEST_CASE("a trial comes to the loss that the run comes to if it goes on like that", "[trainer][schedule]") {
+  const std::string every = GENERATE("", R"(, "every": 4, "not_after": 17)");
+  const workplace place = place_of(schedule_by(R"({"probe": 5, "window": 3)" + every + "}", two_candidates));
+  REQUIRE(place.train_new("run").code == 0);
+  const std::vector<json> records = place.metrics("run");
+  const json decisions = state_of(place, "run").at("decisions");
+  REQUIRE(decisions.at(1).at("step") == 5);
+  int found = 0;
+  for (const json& trial : of_event(records, "probe")) {
+    if (trial.at("step") != 5 || trial.at("candidate") != decisions[1].at("candidate")) { continue; }
+    CHECK(trial.at("loss_after") == of_event(records, "step").at(8).at("val_loss")); // to the bit
+    ++found;
+  }
+  CHECK(found == 1);
+}
+
+TEST_CASE("Ctrl-C in the middle of a trial ends it, and keeps the run as it was before", "[trainer][schedule]") {
+  const std::string name = GENERATE("probe", "slope");
+  CAPTURE(name);
+  const bool probe = name == "probe"; // trials that would take an hour
+  const workplace place = place_of(schedule_by(probe ? R"({"probe": 2, "window": 10000000})"
+                                                     : R"({"slope": 1, "window": 10000000, "not_after": 5})"));
+  const outcome stopped = place.train_new("run", {}, {.signal = SIGINT, .after = std::chrono::milliseconds(1500)});
+  INFO(stopped.error);
+  REQUIRE(stopped.signal == 0);
+  REQUIRE(stopped.code == 0);
+  CHECK(stopped.out.find("and saved; go on with --resume run") != std::string::npos);
+  const json state = state_of(place, "run");
+  CHECK(state.at("step") == (probe ? 2 : 0));
+  CHECK(state.at("seen").at("trials").empty());
+  CHECK(state.at("seen").at("curves").empty());
+  const std::vector<json> records = place.metrics("run");
+  CHECK(of_event(records, "probe").size() + of_event(records, "curve").size() == 0);
+  CHECK(of_event(records, "step").size() == (probe ? 3U : 1U));
+  // Gone on with, it tries again; the records before are not written twice.
+  const outcome again = place.train({"--resume", "run"}, {.signal = SIGINT, .after = std::chrono::milliseconds(1500)});
+  CHECK(again.code == 0);
+  CHECK(timeless(place.metrics("run")) == timeless(records));
+  CHECK(state_of(place, "run").at("decisions") == state.at("decisions"));
+}
+
 TEST_CASE("a growth after so many seconds stays where it happened, killed and resumed", "[trainer][schedule]") {
   const workplace place = place_of(schedule_by(R"({"step": 5})"));
   REQUIRE(place.train_new("timed").code == 0);
@@ -414,5 +455,6 @@ TEST_CASE("what training will decide leaves the time left unknown, and the end o
   const outcome done = place.train_new("run");
   REQUIRE(done.code == 0);
   CHECK(done.out.find(" left") == std::string::npos);
+  CHECK(done.out.find("2 of 2 stages did not begin; the next one waits: ") != std::string::npos);
   CHECK(place.train_new("told", {"--schedule", "run/schedule-resolved.json"}).out.find(" left") != std::string::npos);
 }

@@ -16,9 +16,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -70,9 +72,12 @@ public:
   [[nodiscard]] const config& sizes() const noexcept { return state_.sizes; }
   void fetch() { engine_->fetch(); }
   /// Another model takes its place: a copy of what state() was brings it back to the same bits.
-  void become(model_state<float> other) {
+  template <class State>
+    requires std::same_as<std::remove_cvref_t<State>, model_state<float>>
+  void become(State&& other) {
     engine_.reset(); // never two models' numbers on a device
-    state_ = std::move(other);
+    state_ = {};     // nor its own and another's beside the one that is copied
+    state_ = std::forward<State>(other);
     engine_.emplace(state_, settings_.device, settings_.precision);
     rebuild();
   }

@@ -69,7 +69,7 @@ public:
   run_outcome run() {
     const options& o = setup_.settings;
     if (step_ >= o.steps) { return run_outcome::finished; } // resumed at its end: all is written already
-    if (step_ == 0) {
+    if (step_ == 0 && metrics_.bytes() == 0) {
       evaluate();
       record_step(std::nullopt, true);
     }
@@ -88,6 +88,7 @@ public:
       if (evaluates || step_ % o.log_every == 0) { record_step(loss, evaluates); }
       if (!last && o.save_every > 0 && step_ % o.save_every == 0) { save(); }
     }
+    note_waiting_stage();
     return leave(run_outcome::finished);
   }
 
@@ -288,6 +289,18 @@ private:
                         {"seen", by.seen},
                         {"limit", by.limit}});
     terminal_.note(fmt::format("no growth at step {}: {}", by.step, reason_text(by.why, by.seen, by.limit)));
+  }
+
+  /// At the end: what the next stage was still waiting for, if there is one.
+  void note_waiting_stage() {
+    const std::size_t begun = course_.steps.size();
+    if (begun == setup_.timeline.stages.size()) { return; }
+    const index since = begun == 0 ? 0 : course_.steps.back();
+    const msg::decision last = msg::decide(setup_.timeline, static_cast<index>(begun), schedule_.seen(), step_,
+                                           detail::extent_of(setup_.settings), since);
+    terminal_.note(fmt::format("{} of {} stages did not begin; the next one waits: {}",
+                               setup_.timeline.stages.size() - begun, setup_.timeline.stages.size(),
+                               reason_text(last.why, last.seen, last.limit)));
   }
 
   /// A stage begins, before the forward of step_; the same batch is put through the old and the new model.
