@@ -208,10 +208,34 @@ TEST_CASE("a trainer_state.json that doesn't fit is refused with every finding",
   CHECK(state_refusal({{"data", {{"position", nullptr}, {"where", 1}}}}) ==
         "trainer_state.json: data: missing key 'position'; data: unknown key 'where' (known: files_hash, epoch, "
         "position)");
+  CHECK(state_refusal({{"version", 3}}) == "trainer_state.json: version: expected an integer from 2 to 2, found 3");
+  CHECK(state_refusal({{"version", 1}}) ==
+        "trainer_state.json: version 1 is of a program without a log of decisions: this one cannot resume it");
   CHECK(state_refusal({{"options", 3}}) == "trainer_state.json: options: expected an object, found 3");
   CHECK(state_refusal({{"counters", {{"data", -1}}}}) ==
         "trainer_state.json: counters.data: expected an integer from 0, found -1");
   CHECK(state_refusal({{"metrics_bytes", nullptr}, {"metrics", 5}}) == containing("missing key 'metrics_bytes'"));
+}
+
+TEST_CASE("decisions and what was seen are read strictly", "[checkpoint][state]") {
+  const auto refused = [](const char* pointer, const json& value) {
+    json document = trainer_state_json(tiny_checkpoint<float>(1).documents.state);
+    document[json::json_pointer(pointer)] = value;
+    return input_message([&] { (void)read_trainer_state(document, "s"); });
+  };
+  CHECK(refused("/decisions", 3) == "s: decisions: expected an array, found 3");
+  CHECK(refused("/decisions/0/what", "stop") == "s: decisions[0].what: expected wait, probe or grow, found \"stop\"");
+  CHECK(refused("/decisions/1/candidate", -2) == containing("s: decisions[1].candidate: expected an integer from -1"));
+  CHECK(refused("/decisions/1/reason", "") ==
+        "s: decisions[1]: unknown key 'reason' (known: stage, step, what, candidate, seen, limit, why)");
+  CHECK(refused("/seen/trials/0/flops", nullptr) == "s: seen.trials[0].flops: expected a number, found null");
+  CHECK(refused("/seen/trials/0/loss_after", "3") ==
+        "s: seen.trials[0].loss_after: expected a number or null, found \"3\"");
+  CHECK(refused("/seen/steps/loss", {1.5}) == "s: seen.steps.loss: expected 2 elements, as step has, found 1");
+  CHECK(refused("/seen/steps/step/0", 1.5) == "s: seen.steps.step[0]: expected an integer, found 1.5");
+  CHECK(refused("/seen/curves/0/loss", json::array()) ==
+        "s: seen.curves[0].loss: expected 2 elements, as flops has, found 0");
+  CHECK(refused("/seen/losses", 1) == "s: seen: unknown key 'losses' (known: steps, trials, curves)");
 }
 
 TEST_CASE("changed options that matter are all listed, the others are accepted", "[checkpoint][state]") {

@@ -2,6 +2,7 @@
 #include "support/catch.hpp"
 #include "support/files_checkpoint.hpp"
 
+#include <cmath>
 #include <limits>
 #include <string>
 #include <vector>
@@ -84,6 +85,16 @@ TEST_CASE("the documents come back as they were", "[checkpoint]") {
   CHECK(trainer_state_json(is.state) == trainer_state_json(was.state));
   CHECK(is.state.flops == was.state.flops); // to the bit, through decimal text
   CHECK(is.state.seed == was.state.seed);
+  CHECK(is.state.log == was.state.log);
+  REQUIRE(is.state.seen.steps.size() == 2);
+  CHECK(is.state.seen.steps[1].flops == was.state.seen.steps[1].flops);
+  CHECK(is.state.seen.steps[1].loss == was.state.seen.steps[1].loss);
+  CHECK(std::isnan(is.state.seen.steps[0].validation_loss)); // it wasn't taken
+  REQUIRE(is.state.seen.probes.size() == 1);
+  CHECK(is.state.seen.probes[0].flops == was.state.seen.probes[0].flops);
+  CHECK(std::isnan(is.state.seen.probes[0].loss_after));
+  REQUIRE(is.state.seen.expected.size() == 1);
+  CHECK(is.state.seen.expected[0].points[1].loss == was.state.seen.expected[0].points[1].loss);
   CHECK(growth_json(is.growths, 10) == growth_json(was.growths, 10));
   REQUIRE(is.growths.size() == 2);
   CHECK(is.growths[0].masked);

@@ -156,6 +156,43 @@ TEST_CASE("a growth is one line that says what grew and what became of the loss"
   CHECK(growth_line({}) == "");
 }
 
+TEST_CASE("a growth that training decided says why, one at a given step doesn't", "[progress]") {
+  growth_record g = example_growth();
+  g.trigger = "step";
+  g.why = "the step of its trigger";
+  g.seen = g.limit = 300;
+  CHECK(growth_line({g}) == growth_line({example_growth()}));
+  g.trigger = "loss";
+  g.why = "mean loss of the window";
+  g.seen = 2.39612;
+  g.limit = 2.4;
+  CHECK(growth_line({g}) == growth_line({example_growth()}) + "\n  because mean loss of the window: 2.396, limit 2.4");
+}
+
+TEST_CASE("a trial is one line that says what was tried, what came of it and what it cost", "[progress]") {
+  trial_record t{.step = 300,
+                 .stage = 1,
+                 .candidate = 0,
+                 .grows = {{"ffn", 512}, {"layers", 4}},
+                 .steps = 30,
+                 .loss_before = 3.21,
+                 .loss_after = 3.18,
+                 .flops = 2.1e12,
+                 .seconds = 3};
+  CHECK(trial_line(t) == "trial at step 300, stage 2: ffn 512, layers 4, loss 3.2100 → 3.1800 in 30 steps, " +
+                             format_flops(2.1e12) + ", " + format_duration(3));
+  t.grows.clear();
+  t.candidate = -1;
+  t.steps = 1;
+  t.loss_after = missing;
+  CHECK(has(trial_line(t), "stage 2: as it is, loss 3.2100 → – in 1 step, "));
+  t.grows = {{"ffn", 512}};
+  t.from_scratch = true;
+  CHECK(has(trial_line(t), "ffn 512 from scratch, loss"));
+  CHECK(to_json(t)["event"] == "curve");
+  CHECK_FALSE(to_json(t).contains("candidate"));
+}
+
 TEST_CASE("a growth of several axes names them all, and the rule once if it is one", "[progress]") {
   growth_record layers = example_growth();
   layers.axis = "layers";

@@ -141,9 +141,9 @@ TEST_CASE("the keys of the metrics are those that other programs rely on", "[rep
   CHECK(keys(to_json(step_record{})) == std::vector<std::string>{"dims", "event", "flops", "loss", "lr", "masks",
                                                                  "parameters", "seconds", "step", "tokens",
                                                                  "tokens_per_second", "val_loss"});
-  CHECK(keys(to_json(growth_record{})) == std::vector<std::string>{"axis", "bits_equal", "event", "from", "group",
-                                                                   "loss_after", "loss_before", "max_abs_logit_diff",
-                                                                   "rule", "step", "to"});
+  CHECK(keys(to_json(growth_record{})) ==
+        std::vector<std::string>{"axis", "bits_equal", "event", "from", "group", "limit", "loss_after", "loss_before",
+                                 "max_abs_logit_diff", "rule", "seen", "step", "to", "trigger", "why"});
   CHECK(keys(to_json(end_record{})) ==
         std::vector<std::string>{"event", "flops", "parameters", "seconds", "step", "tokens", "val_loss"});
   CHECK(to_json(step_record{})["event"] == "step");
@@ -301,6 +301,36 @@ TEST_CASE("a run without growth says so and has no table of growths", "[report]"
   CHECK(has(page, "the model kept its size"));
   CHECK_FALSE(has(page, "<h2>Growths</h2>"));
   CHECK_FALSE(has(page, "class=\"badge\""));
+}
+
+TEST_CASE("what training decided, and the trials it took, have their places on the page", "[report]") {
+  run_records run = make_run(100);
+  CHECK_FALSE(has(page_of(run), "why then"));
+  CHECK_FALSE(has(page_of(run), "<h2>Trials</h2>"));
+  run.growths[0].trigger = "plateau";
+  run.growths[0].why = "gain <of> the window";
+  run.growths[0].seen = 0.004;
+  run.growths[0].limit = 0.01;
+  const trial_record stay{.step = 40, .stage = 0, .candidate = -1, .steps = 5, .loss_before = 3.5, .loss_after = 3.25};
+  trial_record grown = stay;
+  grown.candidate = 0;
+  grown.grows = {{"ffn", 512}};
+  grown.flops = 2e9;
+  run.trials = {stay, grown};
+  const std::string page = page_of(run);
+  CHECK(count_of(page, "why then") == 1);
+  CHECK(has(page, "gain &lt;of&gt; the window: 0.004, limit 0.01"));
+  CHECK(has(page, "<h2>Trials</h2>"));
+  CHECK(has(page, "as it is"));
+  CHECK(has(page, ">ffn 512</td><td>5</td><td>3.5000</td><td>3.2500</td><td>1.25e-10</td>"));
+  CHECK(unbalanced(page) == "");
+  std::vector<json> lines;
+  for (const trial_record& t : run.trials) { lines.push_back(to_json(t)); }
+  for (const growth_record& g : run.growths) { lines.push_back(to_json(g)); }
+  const run_records read = parse_records(lines);
+  REQUIRE(read.trials.size() == 2);
+  CHECK(to_json(read.trials[1]) == to_json(grown));
+  CHECK(to_json(read.growths[0]) == to_json(run.growths[0]));
 }
 
 TEST_CASE("a run that was broken off says so", "[report]") {

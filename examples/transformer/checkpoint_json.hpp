@@ -2,6 +2,7 @@
 #pragma once
 
 #include "transformer/checkpoint_config.hpp"
+#include "transformer/checkpoint_schedule.hpp"
 #include "transformer/json_file.hpp"
 #include "transformer/schedule_file.hpp"
 
@@ -73,15 +74,18 @@ inline constexpr std::array<std::string_view, 4> placement_names{"append", "prep
   return log;
 }
 
+inline constexpr msg::index trainer_state_version = 2;
+
 /// trainer_state.json: where the run stands. `step` is the next step to run.
 struct trainer_state {
   msg::index step = 0;
   msg::index tokens = 0;
   double flops = 0;
   double seconds = 0;
-  msg::index next_stage = 0;     // first stage of the schedule that hasn't happened
-  json schedule = nullptr;       // embedded; null: no growth
-  json options = json::object(); // command-line options by name
+  json schedule = nullptr;          // embedded, as it was given; null: no growth
+  std::vector<msg::decision> log{}; // which of its stages have begun, and why
+  msg::observations seen{};         // what the decisions to come depend on
+  json options = json::object();    // command-line options by name
   std::uint64_t seed = 0;
   std::map<std::string, std::uint64_t> counters{}; // of the random streams, by name
   std::string files_hash{};                        // of the training data
@@ -94,13 +98,14 @@ struct trainer_state {
 };
 
 [[nodiscard]] inline json trainer_state_json(const trainer_state& state) {
-  return {{"version", 1},
+  return {{"version", trainer_state_version},
           {"step", state.step},
           {"tokens", state.tokens},
           {"flops", state.flops},
           {"seconds", state.seconds},
-          {"next_stage", state.next_stage},
           {"schedule", state.schedule},
+          {"decisions", decisions_json(state.log)},
+          {"seen", observations_json(state.seen)},
           {"options", state.options},
           {"seed", state.seed},
           {"counters", state.counters},
@@ -117,13 +122,17 @@ struct trainer_state {
   object_reader keys(document, "", found);
   trainer_state state;
   constexpr double infinite = std::numeric_limits<double>::infinity();
-  (void)keys.integer("version", 1, 1);
+  if (const json* version = keys.find("version"); version != nullptr && *version == 1) {
+    throw input_error(file + ": version 1 is of a program without a log of decisions: this one cannot resume it");
+  }
+  (void)keys.integer("version", trainer_state_version, trainer_state_version);
   state.step = keys.integer("step", 0, most_count);
   state.tokens = keys.integer("tokens", 0, most_count);
   state.flops = keys.number("flops", 0, infinite);
   state.seconds = keys.number("seconds", 0, infinite);
-  state.next_stage = keys.integer("next_stage", 0, most_count);
   if (const json* schedule = keys.require("schedule")) { state.schedule = *schedule; }
+  state.log = read_decisions(keys.require("decisions"), "decisions", found);
+  state.seen = read_observations(keys.require("seen"), "seen", found);
   if (const json* options = keys.require("options")) {
     const object_reader checked(*options, "options", found); // which only says if it is no object
     state.options = checked.value();

@@ -21,15 +21,17 @@ inline constexpr const char* compare_folder = "without-growth";
   return parse_records(read_metrics(run / "metrics.jsonl"));
 }
 
-/// Trains the final sizes from scratch, same data, same options, its learning rate decaying over as many steps as fit
-/// in the training time of the run that grew (at the step time that run measured at its final size).
+/// Trains the sizes that the run has come to from scratch, same data, same options, its learning rate decaying over as
+/// many steps as fit in the training time of the run that grew (at the step time that run measured at its final size).
 inline run_outcome train_without_growth(const run_setup& grown, const trainer& run, const training_data& data,
                                         printer& terminal) {
   run_setup setup = grown;
+  const msg::schedule resolved = run.resolved();
   setup.timeline.stages.clear();
-  setup.timeline.start = msg::sizes_after(grown.timeline, grown.timeline.stages.size());
+  setup.timeline.start = msg::sizes_after(resolved, resolved.stages.size());
   setup.grows = false;
-  setup.start = setup.end;
+  setup.start = sizes_after_stages(grown.start, resolved, resolved.stages.size());
+  setup.end = setup.start;
   setup.directory = grown.directory / compare_folder;
   setup.settings.schedule = "none";
   setup.settings.rule.clear();

@@ -91,7 +91,7 @@ struct cuda_engine::implementation {
       decays.clear();
       for (const msg::parameter& p : schema.parameters()) { decays.push_back(msg::decays(p.what)); }
     }
-    ages->set(stream, request.optimizer, {.lr = request.lr, .step = request.step}, at);
+    ages->set(stream, request.optimizer, {.lr = request.lr, .step = request.step, .rates = request.rates}, at);
     ages->clip(stream, squares, request.clip);
     for (std::size_t p = 0; p < values.tensors.size(); ++p) {
       msg::update(stream, *ages, static_cast<index>(p), decays[p], values.tensors[p],
@@ -102,10 +102,10 @@ struct cuda_engine::implementation {
     return {found[0], found[1]};
   }
 
-  void grow(const msg::plan& plan, index step, const msg::ramp& ramp) {
+  void grow(const msg::plan& plan, index step, const msg::ramp& ramp, const msg::named_ramps& ramps) {
     const config sizes = sizes_after(state->sizes, plan);
     std::vector<float> norm_splits = norm_splits_after(state->norm_splits, plan);
-    state->growth.record(plan, step, ramp); // all three throw before anything is changed
+    state->growth.record(plan, step, ramp, ramps); // all three throw before anything is changed
     on.wait();
     model.reset(); // room for the tensors that grow
     gradients = {};
@@ -190,8 +190,8 @@ void cuda_engine::add_batch(const model_input& input, const masks& silence, doub
 step_numbers cuda_engine::update(const step_request& request, const std::vector<msg::parameter_ages>& ages) {
   return detail::on_gpu([&] { return all_->update(request, ages); });
 }
-void cuda_engine::grow(const msg::plan& plan, index step, const msg::ramp& ramp) {
-  detail::on_gpu([&] { all_->grow(plan, step, ramp); });
+void cuda_engine::grow(const msg::plan& plan, index step, const msg::ramp& ramp, const msg::named_ramps& ramps) {
+  detail::on_gpu([&] { all_->grow(plan, step, ramp, ramps); });
 }
 void cuda_engine::fetch() {
   detail::on_gpu([&] {

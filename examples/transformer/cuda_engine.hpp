@@ -43,7 +43,7 @@ public:
   void add_batch(const model_input& input, const masks& silence, double share);
   step_numbers update(const step_request& request, const std::vector<msg::parameter_ages>& ages);
   /// Tensor by tensor: never more than the old or the new model and one tensor.
-  void grow(const msg::plan& plan, index step, const msg::ramp& ramp);
+  void grow(const msg::plan& plan, index step, const msg::ramp& ramp, const msg::named_ramps& ramps = {});
   void fetch();
 
 private:

@@ -33,7 +33,7 @@ namespace reference {
 ///   logits(), sentence_logits()        of the last forward(), on the host
 ///   add_batch(input, masks, share)     forward and backward of a part of a step's batch, share of its weight
 ///   update(request, ages)              the optimizer step that those parts make
-///   grow(plan, step, ramp)             state and model-to-be; build() comes after
+///   grow(plan, step, ramp, ramps)      state and model-to-be; build() comes after
 ///   fetch()                            makes the numbers of the state current
 class cpu_engine {
 public:
@@ -76,15 +76,16 @@ public:
                   msg::update_step{.lr = request.lr,
                                    .step = request.step,
                                    .gradient_scale = scale,
-                                   .decay = msg::decays(schema.parameters()[p].what)},
+                                   .decay = msg::decays(schema.parameters()[p].what),
+                                   .rates = request.rates},
                   ages[p], state_->values.tensors[p], std::as_const(gradients_.tensors[p]), state_->moment1.tensors[p],
                   state_->moment2.tensors[p]);
     }
     return numbers;
   }
-  void grow(const msg::plan& plan, index step, const msg::ramp& ramp) {
+  void grow(const msg::plan& plan, index step, const msg::ramp& ramp, const msg::named_ramps& ramps = {}) {
     gradients_ = {};
-    reference::grow(*state_, plan, step, ramp);
+    reference::grow(*state_, plan, step, ramp, ramps);
   }
   void fetch() const noexcept {}
 
@@ -153,8 +154,8 @@ public:
   step_numbers update(const step_request& request, const std::vector<msg::parameter_ages>& ages) {
     return std::visit([&](auto& e) { return e.update(request, ages); }, one_);
   }
-  void grow(const msg::plan& plan, index step, const msg::ramp& ramp) {
-    std::visit([&](auto& e) { e.grow(plan, step, ramp); }, one_);
+  void grow(const msg::plan& plan, index step, const msg::ramp& ramp, const msg::named_ramps& ramps = {}) {
+    std::visit([&](auto& e) { e.grow(plan, step, ramp, ramps); }, one_);
   }
   void fetch() {
     std::visit([](auto& e) { e.fetch(); }, one_);

@@ -1,8 +1,11 @@
 // What a trainer and the engine that computes its model tell each other.
 #pragma once
 
+#include <msg/ages.hpp>
 #include <msg/config.hpp>
 #include <msg/optimizer.hpp>
+
+#include <span>
 
 namespace reference {
 
@@ -13,7 +16,8 @@ struct step_request {
   msg::adamw optimizer;
   double lr = 0;
   index step = 0;
-  double clip = 0; // largest norm of the gradient; 0: no clipping
+  double clip = 0;                          // largest norm of the gradient; 0: no clipping
+  std::span<const msg::birth_rate> rates{}; // see msg::update_step::rates
 };
 
 /// What the host learns of it.

@@ -90,6 +90,18 @@ template <class T>
   return rule;
 }
 
+/// A stage's ramps by axis; key-value heads that follow the heads ramp with them.
+[[nodiscard]] inline msg::named_ramps ramps_of_stage(const msg::stage& stage) {
+  msg::named_ramps ramps = stage.ramps;
+  const auto find = [&](std::string_view axis) {
+    return std::find_if(ramps.begin(), ramps.end(), [&](const auto& r) { return r.first == axis; });
+  };
+  if (find("heads") != ramps.end() && find("kv_heads") == ramps.end() && msg::size_of(stage.grow, "kv_heads") == 0) {
+    ramps.emplace_back("kv_heads", find("heads")->second);
+  }
+  return ramps;
+}
+
 /// The plan of a stage for a model as it is. Throws msg::error with every finding.
 [[nodiscard]] inline msg::plan plan_of_stage(const config& now, const msg::stage& stage, std::uint64_t seed) {
   const msg::schema schema = schema_of(now);
@@ -161,11 +173,14 @@ template <class T>
 
 /// Grows values and moments, tensor by tensor (never more than one old tensor beside the new ones), and notes the
 /// growth, which happens before the forward of `step`.
+///
+/// ramp, ramps   of the axes that `ramps` doesn't name, and of those that it does
 template <class T>
-void grow(model_state<T>& state, const msg::plan& plan, index step, const msg::ramp& ramp) {
+void grow(model_state<T>& state, const msg::plan& plan, index step, const msg::ramp& ramp,
+          const msg::named_ramps& ramps = {}) {
   const config sizes = sizes_after(state.sizes, plan);
   std::vector<float> norm_splits = norm_splits_after(state.norm_splits, plan);
-  state.growth.record(plan, step, ramp); // all three throw before anything is changed
+  state.growth.record(plan, step, ramp, ramps); // all three throw before anything is changed
   const auto grow_set = [&](tensor_set<T>& set, msg::payload what) {
     for (const msg::param_plan& p : plan.parameters()) {
       tensor<T>& old = set[p.name];

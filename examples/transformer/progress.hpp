@@ -3,6 +3,7 @@
 
 #include "transformer/report_format.hpp"
 #include "transformer/report_metrics.hpp"
+#include "transformer/report_trials.hpp"
 
 #include <msg/config.hpp>
 
@@ -143,9 +144,11 @@ namespace progress_detail {
   return line;
 }
 
-/// One line about a growth, all of its axes in it; broken before the losses if it would be too long.
+/// One line about a growth, all of its axes in it; broken before the losses if it would be too long. Another says why
+/// it happened now, where training has decided that.
 ///
 ///   growth at step 300: ffn 256 → 512 (mask), loss 2.3456 before, 2.3456 after, difference 0 (same bits)
+///     because mean loss of the window: 2.396, limit 2.4
 [[nodiscard]] inline std::string growth_line(const std::vector<growth_record>& axes, int columns = terminal_columns) {
   if (axes.empty()) { return {}; }
   const growth_record& first = axes.front();
@@ -163,7 +166,8 @@ namespace progress_detail {
       "loss {} before, {} after, difference {} ({})", format_loss(first.loss_before), format_loss(first.loss_after),
       format_difference(first.loss_after - first.loss_before), first.bits_equal ? "same bits" : logits);
   const bool fits = characters(what) + 2 + characters(losses) <= static_cast<std::size_t>(std::max(columns, 1));
-  return what + (fits ? ", " : ",\n  ") + losses;
+  const std::string reason = reason_of(first);
+  return what + (fits ? ", " : ",\n  ") + losses + (reason.empty() ? "" : "\n  because " + reason);
 }
 
 /// What the end of a run tells; empty paths are left out.
@@ -269,6 +273,7 @@ public:
   }
   /// Shows a growth: the records of all its axes.
   void growth(const std::vector<growth_record>& axes) { write(growth_line(axes, options_.columns), false); }
+  void trial(const trial_record& trial) { write(trial_line(trial), false); }
   /// Shows a line of other news.
   void note(std::string_view text) { write(text, false); }
   /// The end, shown to the quiet as well.

@@ -7,6 +7,7 @@
 #include "transformer/report_metrics.hpp"
 #include "transformer/report_page.hpp"
 #include "transformer/report_stages.hpp"
+#include "transformer/report_trials.hpp"
 
 #include <fmt/format.h>
 
@@ -128,6 +129,11 @@ namespace report_detail {
   if (grew) {
     html += R"(<section class="card"><h2>Growths</h2><p class="note">The same batch, just before and just after.</p>)" +
             draw_growth_table(growth_events(input.run.growths)) + "</section>\n";
+  }
+  if (!input.run.trials.empty()) {
+    html += R"(<section class="card"><h2>Trials</h2><p class="note">What was tried to decide when to grow, and how. )"
+            "Their compute and time are part of the run's.</p>" +
+            draw_trial_table(input.run.trials) + "</section>\n";
   }
   if (!input.settings.empty()) {
     html += R"(<section class="card"><details open><summary>Settings</summary><dl>)";

@@ -59,6 +59,26 @@ struct growth_record {
   double loss_after = missing; // of the same batch
   double max_abs_logit_diff = missing;
   bool bits_equal = false;
+  // Why it happened then: what the trigger looked at, and what it compared that with.
+  std::string trigger = {};
+  std::string why = {};
+  double seen = missing;
+  double limit = missing;
+};
+
+/// {"event": "probe"}: a trial, from where the run stood; {"event": "curve"}: a model trained from scratch to measure
+/// against. Their FLOPs and seconds are in the run's.
+struct trial_record {
+  index step = 0;
+  index stage = 0;
+  index candidate = 0; // -1: nothing grows
+  bool from_scratch = false;
+  named_sizes grows = {};
+  index steps = 0;
+  double loss_before = missing; // of held-out windows; curve: of the first batch and of the last
+  double loss_after = missing;
+  double flops = 0;
+  double seconds = 0;
 };
 
 /// {"event": "end"}.
@@ -76,6 +96,7 @@ struct end_record {
 struct run_records {
   std::vector<step_record> steps = {};
   std::vector<growth_record> growths = {};
+  std::vector<trial_record> trials = {};
   std::optional<end_record> end = {};
 };
 
@@ -121,7 +142,25 @@ inline void add_parts(nlohmann::json& record, const named_values& parts) {
           {"loss_before", r.loss_before},
           {"loss_after", r.loss_after},
           {"max_abs_logit_diff", r.max_abs_logit_diff},
-          {"bits_equal", r.bits_equal}};
+          {"bits_equal", r.bits_equal},
+          {"trigger", r.trigger},
+          {"why", r.why},
+          {"seen", std::isfinite(r.seen) ? nlohmann::json(r.seen) : nlohmann::json()},
+          {"limit", std::isfinite(r.limit) ? nlohmann::json(r.limit) : nlohmann::json()}};
+}
+
+[[nodiscard]] inline nlohmann::json to_json(const trial_record& r) {
+  nlohmann::json record = {{"event", r.from_scratch ? "curve" : "probe"},
+                           {"step", r.step},
+                           {"stage", r.stage},
+                           {"steps", r.steps},
+                           {"grow", report_detail::object_of(r.grows)},
+                           {"loss_before", r.loss_before},
+                           {"loss_after", r.loss_after},
+                           {"flops", r.flops},
+                           {"seconds", r.seconds}};
+  if (!r.from_scratch) { record["candidate"] = r.candidate; }
+  return record;
 }
 
 [[nodiscard]] inline nlohmann::json to_json(const end_record& r) {
@@ -198,7 +237,24 @@ template <class Value>
           .loss_before = number(object, "loss_before"),
           .loss_after = number(object, "loss_after"),
           .max_abs_logit_diff = number(object, "max_abs_logit_diff"),
-          .bits_equal = equal != object.end() && equal->is_boolean() && equal->get<bool>()};
+          .bits_equal = equal != object.end() && equal->is_boolean() && equal->get<bool>(),
+          .trigger = text(object, "trigger"),
+          .why = text(object, "why"),
+          .seen = number(object, "seen"),
+          .limit = number(object, "limit")};
+}
+
+[[nodiscard]] inline trial_record trial_from(const nlohmann::json& object) {
+  return {.step = whole(object, "step"),
+          .stage = whole(object, "stage"),
+          .candidate = whole(object, "candidate"),
+          .from_scratch = text(object, "event") == "curve",
+          .grows = named<index>(object, "grow"),
+          .steps = whole(object, "steps"),
+          .loss_before = number(object, "loss_before"),
+          .loss_after = number(object, "loss_after"),
+          .flops = number(object, "flops"),
+          .seconds = number(object, "seconds")};
 }
 
 [[nodiscard]] inline end_record end_from(const nlohmann::json& object) {
@@ -222,6 +278,7 @@ template <class Value>
     const std::string event = report_detail::text(object, "event");
     if (event == "step") { run.steps.push_back(report_detail::step_from(object)); }
     if (event == "growth") { run.growths.push_back(report_detail::growth_from(object)); }
+    if (event == "probe" || event == "curve") { run.trials.push_back(report_detail::trial_from(object)); }
     if (event == "end") { run.end = report_detail::end_from(object); }
   }
   return run;

@@ -4,6 +4,7 @@
 #include "transformer/report_chart.hpp"
 #include "transformer/report_format.hpp"
 #include "transformer/report_metrics.hpp"
+#include "transformer/report_trials.hpp"
 
 #include <msg/config.hpp>
 
@@ -214,10 +215,13 @@ namespace report_detail {
 }
 
 [[nodiscard]] inline std::string draw_growth_table(const std::vector<growth_event>& events) {
+  const bool reasons = std::any_of(events.begin(), events.end(),
+                                   [](const growth_event& e) { return !reason_of(e.axes.front()).empty(); });
   std::string html =
       R"(<div class="wide"><table><thead><tr><th class="l">growth</th><th>step</th><th class="l">axis)"
       R"(</th><th class="l">from → to</th><th class="l">rule</th><th>loss before</th><th>loss after</th>)"
-      "<th>difference</th><th>largest logit change</th><th>same bits</th></tr></thead><tbody>\n";
+      "<th>difference</th><th>largest logit change</th><th>same bits</th>";
+  html += std::string(reasons ? R"(<th class="l">why then</th>)" : "") + "</tr></thead><tbody>\n";
   for (std::size_t i = 0; i < events.size(); ++i) {
     for (std::size_t a = 0; a < events[i].axes.size(); ++a) {
       const growth_record& g = events[i].axes[a];
@@ -229,10 +233,11 @@ namespace report_detail {
       const std::string logits = g.max_abs_logit_diff == 0             ? "0"
                                  : std::isfinite(g.max_abs_logit_diff) ? fmt::format("{:.1e}", g.max_abs_logit_diff)
                                                                        : std::string(no_value);
-      html +=
-          fmt::format("<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td{}>{}</td></tr>\n", format_loss(g.loss_before),
-                      format_loss(g.loss_after), format_difference(g.loss_after - g.loss_before), logits,
-                      g.bits_equal ? R"( class="same")" : "", g.bits_equal ? "✓ yes" : "no");
+      html += fmt::format("<td>{}</td><td>{}</td><td>{}</td><td>{}</td><td{}>{}</td>", format_loss(g.loss_before),
+                          format_loss(g.loss_after), format_difference(g.loss_after - g.loss_before), logits,
+                          g.bits_equal ? R"( class="same")" : "", g.bits_equal ? "✓ yes" : "no");
+      if (reasons) { html += fmt::format(R"(<td class="l">{}</td>)", a == 0 ? escape_html(reason_of(g)) : ""); }
+      html += "</tr>\n";
     }
   }
   return html + "</tbody></table></div>\n";

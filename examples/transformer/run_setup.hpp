@@ -104,10 +104,14 @@ inline void override_timeline(const options& o, msg::schedule& timeline) {
     timeline.lr.peak = o.lr;
   }
   if (o.warmup >= 0) { timeline.lr.warmup_steps = o.warmup; }
+  if (o.rule.empty()) { return; }
   for (msg::stage& stage : timeline.stages) {
-    if (o.rule.empty()) { continue; }
     stage.rule = o.rule;
     stage.rules.clear();
+    for (msg::growth_candidate& candidate : stage.candidates) {
+      candidate.rule = o.rule;
+      candidate.rules.clear();
+    }
   }
 }
 
@@ -187,25 +191,56 @@ inline void check_positions(const run_setup& setup, const config& sizes, const s
   }
 }
 
-/// Builds the plan of every stage: a rule or a growth that cannot be is found before the first step.
-inline void check_stages(const run_setup& setup, const std::string& source) {
-  const std::vector<index> steps = msg::stage_steps(setup.timeline, extent_of(setup.settings));
-  config sizes = setup.start;
+/// A trigger that looks at the validation loss needs evaluations within its window.
+inline void check_evaluations(const options& o, const msg::trigger& at, const std::string& where) {
+  if (!looks_at_loss(at.kind) || at.of != msg::loss_source::validation) { return; }
+  if (o.eval_every == 0) {
+    throw input_error(where + ": --eval-every expected at least 1 for a trigger of the validation loss, found 0");
+  }
+  // A slope is fitted through four points; a plateau has one in each half.
+  const index points = at.kind == msg::trigger_kind::slope ? 4 : at.kind == msg::trigger_kind::plateau ? 2 : 0;
+  if (at.window < points * o.eval_every) {
+    throw input_error(fmt::format("{}.window: expected at least {}, {} evaluations with --eval-every {}, found {}",
+                                  where, points * o.eval_every, points, o.eval_every, at.window));
+  }
+}
+
+/// A model that stages may have led to.
+struct stage_way {
+  config sizes;
   std::vector<float> norm_splits;
-  check_positions(setup, sizes, source + ": start");
-  index before = 0;
-  for (std::size_t s = 0; s < steps.size(); ++s) {
+
+  friend bool operator==(const stage_way&, const stage_way&) = default;
+};
+inline constexpr std::size_t most_stage_ways = 1024;
+
+/// Builds the plan of every stage as each of its candidates has it, for every model that the stages before may have led
+/// to: a rule or a growth that cannot be is found before the first step.
+inline void check_stages(const run_setup& setup, const std::string& source) {
+  std::vector<stage_way> ways{{setup.start, {}}};
+  check_positions(setup, setup.start, source + ": start");
+  const std::vector<msg::stage>& stages = setup.timeline.stages;
+  for (std::size_t s = 0; s < stages.size(); ++s) {
     const std::string where = fmt::format("{}: stages[{}]", source, s);
-    if (steps[s] <= before) {
-      throw input_error(fmt::format("{}: expected to begin after step {}, found step {}", where, before, steps[s]));
+    check_evaluations(setup.settings, stages[s].at, where + ".at");
+    std::vector<stage_way> next;
+    for (const stage_way& way : ways) {
+      for (index c = 0; c < msg::candidate_count(stages[s]); ++c) {
+        const std::string place = where + (stages[s].candidates.empty() ? "" : fmt::format(".candidates[{}]", c));
+        stage_way after;
+        try {
+          const msg::plan plan = plan_of_stage(way.sizes, msg::with_candidate(stages[s], c), 0);
+          after = {sizes_after(way.sizes, plan), norm_splits_after(way.norm_splits, plan)};
+        } catch (const msg::error& failure) { throw input_error(place + ": " + one_line(failure.what())); }
+        check_positions(setup, after.sizes, place);
+        if (std::find(next.begin(), next.end(), after) == next.end()) { next.push_back(std::move(after)); }
+      }
     }
-    before = steps[s];
-    try {
-      const msg::plan plan = plan_of_stage(sizes, setup.timeline.stages[s], 0);
-      norm_splits = norm_splits_after(norm_splits, plan);
-      sizes = sizes_after(sizes, plan);
-    } catch (const msg::error& failure) { throw input_error(where + ": " + one_line(failure.what())); }
-    check_positions(setup, sizes, where);
+    if (next.size() > most_stage_ways) {
+      throw input_error(fmt::format("{}: expected at most {} models that candidates lead to, found {}", where,
+                                    most_stage_ways, next.size()));
+    }
+    ways = std::move(next);
   }
 }
 

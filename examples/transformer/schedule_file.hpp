@@ -7,8 +7,9 @@
 #include <msg/ramp.hpp>
 #include <msg/schedule.hpp>
 
-#include <array>
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -30,20 +31,17 @@ inline constexpr msg::index most_schedule_count = msg::index{1} << 53U; // trigg
   return names;
 }
 
-// In the order of msg::ramp_shape.
-inline constexpr std::array<std::string_view, 3> ramp_shape_names{"linear", "cosine", "step"};
-
 /// {"shape": "linear", "steps": 200}, as schedules and growth.json have it.
 [[nodiscard]] inline json ramp_json(const msg::ramp& ramp) {
-  return {{"shape", ramp_shape_names[static_cast<std::size_t>(ramp.shape)]}, {"steps", ramp.steps}};
+  return {{"shape", msg::ramp_shape_names[static_cast<std::size_t>(ramp.shape)]}, {"steps", ramp.steps}};
 }
 /// Reads it; a key left out has the value it has in `otherwise`.
 [[nodiscard]] inline msg::ramp read_ramp(const json& value, const std::string& where, findings& found,
                                          const msg::ramp& otherwise = {}) {
   object_reader keys(value, where, found);
   msg::ramp ramp;
-  ramp.shape =
-      static_cast<msg::ramp_shape>(keys.word("shape", ramp_shape_names, static_cast<std::size_t>(otherwise.shape)));
+  ramp.shape = static_cast<msg::ramp_shape>(
+      keys.word("shape", msg::ramp_shape_names, static_cast<std::size_t>(otherwise.shape)));
   ramp.steps = keys.integer("steps", 0, most_schedule_count, otherwise.steps);
   keys.done();
   return ramp;
@@ -64,32 +62,63 @@ namespace detail {
   return result;
 }
 
+// Whether a trigger's value is a count; else it is a real number.
+[[nodiscard]] constexpr bool counts(msg::trigger_kind kind) noexcept {
+  return kind == msg::trigger_kind::step || kind == msg::trigger_kind::tokens || kind == msg::trigger_kind::probe;
+}
+// Whether a trigger looks at losses, of the last `window` steps.
+[[nodiscard]] constexpr bool looks_at_loss(msg::trigger_kind kind) noexcept {
+  return kind == msg::trigger_kind::loss || kind == msg::trigger_kind::slope || kind == msg::trigger_kind::plateau;
+}
+
+// What a trigger has beside its word depends on the word: the rest is unknown.
+inline void read_trigger_fields(object_reader& keys, msg::trigger& at) {
+  const bool probes = at.kind == msg::trigger_kind::probe;
+  if (!msg::observed(at)) { return; }
+  if (looks_at_loss(at.kind)) {
+    at.of = static_cast<msg::loss_source>(
+        keys.word("of", msg::loss_source_names, static_cast<std::size_t>(msg::loss_source::training)));
+  }
+  if (looks_at_loss(at.kind) || probes) { at.window = keys.integer("window", 0, most_schedule_count, 0); }
+  if (probes) { at.every = keys.integer("every", 0, most_schedule_count, 0); }
+  at.not_before = keys.integer("not_before", 0, most_schedule_count, 0);
+  at.not_after = keys.integer("not_after", 0, most_schedule_count, 0);
+}
+
 [[nodiscard]] inline msg::trigger read_trigger(const json* at, const std::string& where, findings& found) {
   msg::trigger result;
   if (at == nullptr) { return result; }
   object_reader keys(*at, where, found);
   int given = 0;
-  for (std::size_t kind = 0; kind < msg::trigger_kind_names.size(); ++kind) {
-    const std::string_view name = msg::trigger_kind_names[kind];
+  for (std::size_t kind = 0; kind < msg::trigger_names.size(); ++kind) {
+    const std::string_view name = msg::trigger_names[kind];
     if (keys.find(name) == nullptr) { continue; }
     ++given;
     result.kind = static_cast<msg::trigger_kind>(kind);
-    result.value = result.kind == msg::trigger_kind::fraction
+    result.value = counts(result.kind) ? static_cast<double>(keys.integer(name, 0, most_schedule_count))
+                   : result.kind == msg::trigger_kind::fraction
                        ? keys.number(name, 0, 1)
-                       : static_cast<double>(keys.integer(name, 0, most_schedule_count));
+                       : keys.number(name, 0, std::numeric_limits<double>::infinity());
   }
-  keys.done();
-  if (at->is_object() && given != 1) {
-    found.add(where, "expected exactly one of step, tokens and fraction, found " + std::to_string(given));
+  if (given == 1) {
+    read_trigger_fields(keys, result);
+    keys.done();
+  } else if (at->is_object()) {
+    std::string names;
+    for (const std::string_view name : msg::trigger_names) {
+      names += (names.empty() ? "" : name == msg::trigger_names.back() ? " and " : ", ") + std::string{name};
+    }
+    found.add(where, "expected exactly one of " + names + ", found " + std::to_string(given));
   }
   return result;
 }
 
 // One word for all axes, or an object of one word per axis.
-inline void read_rule(const json* rule, const std::string& where, findings& found, msg::stage& result) {
+inline void read_rule(const json* rule, const std::string& where, findings& found, std::string& all,
+                      msg::named_words& by_axis) {
   if (rule == nullptr) { return; }
   if (rule->is_string()) {
-    result.rule = rule->get<std::string>();
+    all = rule->get<std::string>();
     return;
   }
   if (!rule->is_object()) {
@@ -98,9 +127,56 @@ inline void read_rule(const json* rule, const std::string& where, findings& foun
   }
   object_reader keys(*rule, where, found);
   for (const std::string& axis : schedule_names().axes) {
-    if (keys.find(axis) != nullptr) { result.rules.emplace_back(axis, keys.text(axis)); }
+    if (keys.find(axis) != nullptr) { by_axis.emplace_back(axis, keys.text(axis)); }
   }
   keys.done();
+}
+
+// One ramp per axis; a key left out has the value that the stage's ramp has.
+[[nodiscard]] inline msg::named_ramps read_ramps(const json* ramps, const std::string& where, findings& found,
+                                                 const msg::ramp& otherwise) {
+  msg::named_ramps result;
+  if (ramps == nullptr) { return result; }
+  object_reader keys(*ramps, where, found);
+  for (const std::string& axis : schedule_names().axes) {
+    if (const json* ramp = keys.find(axis)) {
+      result.emplace_back(axis, read_ramp(*ramp, keys.path(axis), found, otherwise));
+    }
+  }
+  keys.done();
+  return result;
+}
+
+// A candidate without a rule has the stage's.
+[[nodiscard]] inline msg::growth_candidate read_candidate(const json& value, const std::string& where, findings& found,
+                                                          const msg::stage& of) {
+  msg::growth_candidate result;
+  object_reader keys(value, where, found);
+  result.grow = read_sizes(keys.require("grow"), keys.path("grow"), found);
+  const json* rule = keys.find("rule");
+  read_rule(rule, keys.path("rule"), found, result.rule, result.rules);
+  if (rule == nullptr) {
+    result.rule = of.rule;
+    for (const auto& [axis, word] : of.rules) {
+      if (msg::size_of(result.grow, axis) > 0) { result.rules.emplace_back(axis, word); }
+    }
+  }
+  keys.done();
+  return result;
+}
+
+// What a plan expects of a stage that doesn't say which of its candidates will win: the first.
+inline void expect_first_candidate(msg::stage& stage) {
+  if (stage.candidates.empty()) { return; }
+  const auto nobody_grows = [&](const auto& rule) { // left for validate() to find
+    return std::none_of(stage.candidates.begin(), stage.candidates.end(),
+                        [&](const msg::growth_candidate& c) { return msg::size_of(c.grow, rule.first) > 0; });
+  };
+  msg::named_words rules = stage.candidates.front().rules;
+  std::copy_if(stage.rules.begin(), stage.rules.end(), std::back_inserter(rules), nobody_grows);
+  stage.grow = stage.candidates.front().grow;
+  stage.rule = stage.candidates.front().rule;
+  stage.rules = std::move(rules);
 }
 
 [[nodiscard]] inline msg::learning_rate read_learning_rate(const json* lr, findings& found) {
@@ -122,8 +198,14 @@ inline void read_rule(const json* rule, const std::string& where, findings& foun
   msg::stage result;
   object_reader keys(value, where, found);
   result.at = read_trigger(keys.require("at"), keys.path("at"), found);
-  result.grow = read_sizes(keys.require("grow"), keys.path("grow"), found);
-  read_rule(keys.find("rule"), keys.path("rule"), found, result);
+  const json* candidates = keys.find("candidates");
+  const json* grow = candidates == nullptr ? keys.require("grow") : keys.find("grow");
+  result.grow = read_sizes(grow, keys.path("grow"), found);
+  read_rule(keys.find("rule"), keys.path("rule"), found, result.rule, result.rules);
+  each_element(candidates, keys.path("candidates"), found, [&](const json& candidate, const std::string& place) {
+    result.candidates.push_back(read_candidate(candidate, place, found, result));
+  });
+  if (grow == nullptr) { expect_first_candidate(result); }
   result.placement = keys.text("placement", result.placement);
   result.layers = static_cast<msg::layer_source>(
       keys.word("layers", msg::layer_source_names, static_cast<std::size_t>(result.layers)));
@@ -135,11 +217,13 @@ inline void read_rule(const json* rule, const std::string& where, findings& foun
     inside.done();
   }
   if (const json* ramp = keys.find("ramp")) { result.ramp = read_ramp(*ramp, keys.path("ramp"), found, result.ramp); }
+  result.ramps = read_ramps(keys.find("ramps"), keys.path("ramps"), found, result.ramp);
   if (const json* lr = keys.find("lr")) {
     object_reader inside(*lr, keys.path("lr"), found);
     result.lr.change = static_cast<msg::rate_change>(
         inside.word("at_growth", msg::rate_change_names, static_cast<std::size_t>(result.lr.change)));
     result.lr.steps = inside.integer("steps", 0, most_schedule_count, result.lr.steps);
+    result.lr.fresh = inside.number("fresh", 0, std::numeric_limits<double>::infinity(), result.lr.fresh);
     inside.done();
   }
   keys.done();
@@ -181,39 +265,71 @@ inline void read_rule(const json* rule, const std::string& where, findings& foun
   return read_schedule(read_json(path), run, path.string());
 }
 
-/// The schedule as schedule.json has it, every key written out: what trainer_state.json embeds.
-[[nodiscard]] inline json schedule_json(const msg::schedule& timeline) {
-  const auto word = [](const auto& names, auto which) { return names[static_cast<std::size_t>(which)]; };
-  const auto sizes = [](const msg::named_sizes& list) {
-    json object = json::object();
-    for (const auto& [axis, size] : list) { object[axis] = size; }
-    return object;
-  };
-  json stages = json::array();
-  for (const msg::stage& stage : timeline.stages) {
-    json at = json::object();
-    at[std::string{word(msg::trigger_kind_names, stage.at.kind)}] = stage.at.kind == msg::trigger_kind::fraction
-                                                                        ? json(stage.at.value)
-                                                                        : json(static_cast<msg::index>(stage.at.value));
-    json rule = stage.rule;
-    if (!stage.rules.empty()) { // one word per axis: those without a word of their own have the stage's
-      rule = json::object();
-      for (const auto& [axis, size] : stage.grow) { rule[axis] = msg::rule_of(stage, axis); }
-    }
-    stages.push_back(
-        {{"at", at},
-         {"grow", sizes(stage.grow)},
-         {"rule", rule},
-         {"placement", stage.placement},
-         {"layers", word(msg::layer_source_names, stage.layers)},
-         {"fresh", {{"init", word(msg::fresh_kind_names, stage.fresh.kind)}, {"std", stage.fresh.std}}},
-         {"ramp", ramp_json(stage.ramp)},
-         {"lr", {{"at_growth", word(msg::rate_change_names, stage.lr.change)}, {"steps", stage.lr.steps}}}});
+namespace detail {
+
+[[nodiscard]] inline json sizes_json(const msg::named_sizes& sizes) {
+  json object = json::object();
+  for (const auto& [axis, size] : sizes) { object[axis] = size; }
+  return object;
+}
+
+[[nodiscard]] inline json trigger_json(const msg::trigger& at) {
+  json object = json::object();
+  const auto value = static_cast<msg::index>(at.value);
+  object[std::string{msg::trigger_names[static_cast<std::size_t>(at.kind)]}] =
+      counts(at.kind) ? json(value) : json(at.value);
+  if (!msg::observed(at)) { return object; }
+  if (looks_at_loss(at.kind)) { object["of"] = msg::loss_source_names[static_cast<std::size_t>(at.of)]; }
+  if (looks_at_loss(at.kind) || at.kind == msg::trigger_kind::probe) { object["window"] = at.window; }
+  if (at.kind == msg::trigger_kind::probe) { object["every"] = at.every; }
+  object["not_before"] = at.not_before;
+  object["not_after"] = at.not_after;
+  return object;
+}
+
+// Of a stage or a candidate. One word per axis: those without a word of their own have the one of all others.
+template <class Growth>
+[[nodiscard]] json rule_json(const Growth& growth) {
+  if (growth.rules.empty()) { return growth.rule; }
+  json object = json::object();
+  for (const auto& [axis, size] : growth.grow) {
+    const auto own =
+        std::find_if(growth.rules.begin(), growth.rules.end(), [&a = axis](const auto& r) { return r.first == a; });
+    object[axis] = own == growth.rules.end() ? growth.rule : own->second;
   }
+  return object;
+}
+
+[[nodiscard]] inline json stage_json(const msg::stage& stage) {
+  const auto word = [](const auto& names, auto which) { return names[static_cast<std::size_t>(which)]; };
+  json object{{"at", trigger_json(stage.at)},
+              {"grow", sizes_json(stage.grow)},
+              {"rule", rule_json(stage)},
+              {"placement", stage.placement},
+              {"layers", word(msg::layer_source_names, stage.layers)},
+              {"fresh", {{"init", word(msg::fresh_kind_names, stage.fresh.kind)}, {"std", stage.fresh.std}}},
+              {"ramp", ramp_json(stage.ramp)},
+              {"lr",
+               {{"at_growth", word(msg::rate_change_names, stage.lr.change)},
+                {"steps", stage.lr.steps},
+                {"fresh", stage.lr.fresh}}}};
+  for (const auto& [axis, ramp] : stage.ramps) { object["ramps"][axis] = ramp_json(ramp); }
+  for (const msg::growth_candidate& c : stage.candidates) {
+    object["candidates"].push_back({{"grow", sizes_json(c.grow)}, {"rule", rule_json(c)}});
+  }
+  return object;
+}
+
+} // namespace detail
+
+/// The schedule as schedule.json has it, every key written out that says something: what trainer_state.json embeds.
+[[nodiscard]] inline json schedule_json(const msg::schedule& timeline) {
+  json stages = json::array();
+  for (const msg::stage& stage : timeline.stages) { stages.push_back(detail::stage_json(stage)); }
   return {{"version", 1},
-          {"start", sizes(timeline.start)},
+          {"start", detail::sizes_json(timeline.start)},
           {"lr",
-           {{"policy", word(msg::rate_policy_names, timeline.lr.policy)},
+           {{"policy", msg::rate_policy_names[static_cast<std::size_t>(timeline.lr.policy)]},
             {"peak", timeline.lr.peak},
             {"min", timeline.lr.min},
             {"warmup_steps", timeline.lr.warmup_steps},

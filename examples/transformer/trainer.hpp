@@ -3,22 +3,27 @@
 
 #include "transformer/checkpoint.hpp"
 #include "transformer/data.hpp"
-#include "transformer/engine.hpp"
+#include "transformer/foreseen_steps.hpp"
 #include "transformer/grow_model.hpp"
 #include "transformer/metrics.hpp"
-#include "transformer/model.hpp"
 #include "transformer/progress.hpp"
+#include "transformer/report_trials.hpp"
 #include "transformer/run_setup.hpp"
 #include "transformer/schedule_file.hpp"
+#include "transformer/schedule_resume.hpp"
 #include "transformer/stop_signal.hpp"
+#include "transformer/trained_model.hpp"
+#include "transformer/trials.hpp"
 
 #include <msg/grow.hpp>
+#include <msg/schedule_state.hpp>
 
-#include <chrono>
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -26,11 +31,10 @@
 
 namespace reference {
 
-// What the loss of hidden tokens in pairs is the sum of.
-inline constexpr const char* hidden_part = "hidden_tokens";
-inline constexpr const char* pair_part = "next_segment";
-
 enum class run_outcome { finished, interrupted, out_of_time };
+
+/// A schedule as it has come about, in a run directory that has ended: trained by it, the run repeats itself.
+inline constexpr const char* resolved_schedule_name = "schedule-resolved.json";
 
 /// One run of a model, from where its state stands.
 class trainer {
@@ -38,138 +42,127 @@ public:
   /// The data must outlive the trainer.
   trainer(run_setup setup, const training_data& data, printer& terminal)
       : setup_(std::move(setup)), data_(data), terminal_(terminal),
-        state_(initial_state<float>(setup_.start, setup_.settings.seed)), metrics_(setup_.directory / "metrics.jsonl") {
-    prepare();
+        schedule_(setup_.timeline, detail::extent_of(setup_.settings)),
+        model_(setup_.settings, data_, initial_state<float>(setup_.start, setup_.settings.seed)),
+        metrics_(setup_.directory / "metrics.jsonl") {
+    follow_schedule();
   }
   /// Continues from a checkpoint folder.
   trainer(run_setup setup, const training_data& data, printer& terminal, const std::filesystem::path& checkpoint,
           const checkpoint_documents& documents)
-      : setup_(std::move(setup)), data_(data), terminal_(terminal), state_(load(checkpoint, documents)),
+      : setup_(std::move(setup)), data_(data), terminal_(terminal),
+        schedule_(restored_schedule(setup_, checkpoint, documents)),
+        model_(setup_.settings, data_, load(checkpoint, documents)),
         metrics_(setup_.directory / "metrics.jsonl", documents.state.metrics_bytes), step_(documents.state.step),
-        tokens_(documents.state.tokens), flops_(documents.state.flops), seconds_(documents.state.seconds),
-        next_stage_(static_cast<std::size_t>(documents.state.next_stage)), position_{documents.state.epoch,
-                                                                                     documents.state.position} {
+        tokens_(documents.state.tokens), flops_(documents.state.flops),
+        seconds_(documents.state.seconds), position_{documents.state.epoch, documents.state.position} {
     checkpoint_ = checkpoint;
-    prepare();
+    stage_ = {step_, seconds_};
+    window_ = {{}, tokens_};
+    follow_schedule();
   }
+  trainer(const trainer&) = delete; // the model views the settings
+  trainer& operator=(const trainer&) = delete;
 
   /// Trains to the end, a time limit, or a signal; saves in each case. Throws run_error for a loss that is not finite
   /// and for anything that cannot be written; checkpoints written before stay usable.
   run_outcome run() {
     const options& o = setup_.settings;
     if (step_ >= o.steps) { return run_outcome::finished; } // resumed at its end: all is written already
-    if (step_ == 0) {
+    if (step_ == 0 && metrics_.bytes() == 0) {
       evaluate();
       record_step(std::nullopt, true);
     }
     while (step_ < o.steps) {
-      if (stop_requested()) { return leave(run_outcome::interrupted); }
-      if (o.max_seconds > 0 && seconds_ >= o.max_seconds) { return leave(run_outcome::out_of_time); }
-      while (next_stage_ < stage_steps_.size() && stage_steps_[next_stage_] <= step_) { grow_now(); }
+      if (const std::optional<run_outcome> why = ended_early()) { return leave(*why); }
+      if (const std::optional<run_outcome> why = begin_stages()) { return leave(*why); }
       const double loss = train_step();
       const bool last = step_ == o.steps;
       const bool evaluates = last || (o.eval_every > 0 && step_ % o.eval_every == 0);
-      if (evaluates || step_ % o.log_every == 0) {
-        if (evaluates) { evaluate(); }
-        record_step(loss, evaluates);
-      }
+      if (evaluates) { evaluate(); }
+      schedule_.observe(msg::observation{.step = step_,
+                                         .flops = flops_,
+                                         .seconds = seconds_,
+                                         .loss = loss,
+                                         .validation_loss = evaluates ? held_out_.loss : missing});
+      if (evaluates || step_ % o.log_every == 0) { record_step(loss, evaluates); }
       if (!last && o.save_every > 0 && step_ % o.save_every == 0) { save(); }
     }
+    note_waiting_stage();
     return leave(run_outcome::finished);
   }
 
   [[nodiscard]] double seconds() const noexcept { return seconds_; }
   /// Training time of a step at the present sizes: the average since the last growth; where none was run since (a
   /// finished run that was resumed), by compute, from the run as a whole.
-  [[nodiscard]] double seconds_per_step() const noexcept {
+  [[nodiscard]] double seconds_per_step() const {
     if (step_ > stage_.step) { return (seconds_ - stage_.seconds) / static_cast<double>(step_ - stage_.step); }
-    const double flops = flops_per_step(state_.sizes);
+    const double flops = model_.flops_per_step(model_.sizes());
     return flops_ > 0 ? seconds_ * flops / flops_ : 0;
   }
   [[nodiscard]] index step() const noexcept { return step_; }
-  [[nodiscard]] const model_state<float>& state() const noexcept { return state_; }
+  [[nodiscard]] const model_state<float>& state() const noexcept { return model_.state(); }
   [[nodiscard]] const std::filesystem::path& checkpoint() const noexcept { return checkpoint_; }
+  /// Stages that have begun at their steps, as the candidate that won; none of those that haven't.
+  [[nodiscard]] msg::schedule resolved() const {
+    msg::schedule timeline = course_.timeline;
+    timeline.stages.resize(course_.steps.size());
+    return timeline;
+  }
 
 private:
-  void prepare() {
-    const options& o = setup_.settings;
-    stage_steps_ = msg::stage_steps(setup_.timeline, {o.steps, tokens_per_step()});
-    rebuild_model();
-    batch_ = make_batch(data_, o.batch);
-    window_ = {clock::now(), tokens_};
+  /// What follows from the stages that have begun.
+  void follow_schedule() {
+    course_ = {schedule_.resolved(), schedule_.steps(), setup_.settings.steps};
     flops_total_ = planned_flops();
   }
+  [[nodiscard]] index tokens_per_step() const { return detail::extent_of(setup_.settings).tokens_per_step; }
 
-  using clock = std::chrono::steady_clock;
-  [[nodiscard]] static double since(clock::time_point begin) {
-    return std::chrono::duration<double>(clock::now() - begin).count();
-  }
-  [[nodiscard]] index tokens_per_step() const {
-    return setup_.settings.batch * setup_.settings.seq * setup_.settings.accumulate;
-  }
-
-  /// Length of the sequences that a model of these sizes sees: --seq, or fewer while there are fewer positions; those
-  /// of the data are then several in a row.
-  [[nodiscard]] index sequence_of(const config& sizes) const { return std::min(setup_.settings.seq, sizes.positions); }
-  [[nodiscard]] double flops_per_step(const config& sizes) const {
-    return training_flops_per_token(sizes, sequence_of(sizes), predicted_share(sizes)) *
-           static_cast<double>(tokens_per_step());
+  [[nodiscard]] std::optional<run_outcome> ended_early() const {
+    if (stop_requested()) { return run_outcome::interrupted; }
+    const double limit = setup_.settings.max_seconds;
+    return limit > 0 && seconds_ >= limit ? std::optional{run_outcome::out_of_time} : std::nullopt;
   }
 
-  /// FLOPs from now to the end, each stage at its own size.
+  /// FLOPs to the end, each stage at its own size, trials to come included; missing where a stage waits for what
+  /// training will show.
   [[nodiscard]] double planned_flops() const {
-    const options& o = setup_.settings;
-    config sizes = state_.sizes;
+    const msg::run_extent extent = detail::extent_of(setup_.settings);
+    const std::vector<msg::stage>& stages = course_.timeline.stages;
+    const std::vector<index> steps = foreseen_steps(course_.timeline, extent, course_.steps, step_);
+    if (steps.size() < stages.size()) { return missing; }
+    config sizes = model_.sizes();
     double total = flops_;
     index from = step_;
-    for (std::size_t stage = next_stage_; stage <= stage_steps_.size(); ++stage) {
-      const index to = stage < stage_steps_.size() ? std::clamp(stage_steps_[stage], from, o.steps) : o.steps;
-      total += flops_per_step(sizes) * static_cast<double>(to - from);
+    for (std::size_t s = course_.steps.size(); s <= stages.size(); ++s) {
+      const index to = s < stages.size() ? std::clamp(steps[s], from, extent.steps) : extent.steps;
+      total += model_.flops_per_step(sizes) * static_cast<double>(to - from);
       from = to;
-      if (stage < stage_steps_.size()) { sizes = resized(sizes, setup_.timeline.stages[stage].grow); }
+      if (s == stages.size() || to == extent.steps) { continue; }
+      total += trial_flops(sizes, s);
+      sizes = resized(sizes, stages[s].grow);
     }
     return total;
   }
-
-  void build_model(index sequence) {
-    const options& o = setup_.settings;
-    engine_.build(o.batch * o.seq / sequence, sequence);
-  }
-  void rebuild_model() {
-    build_model(sequence_of(state_.sizes));
-    ages_.clear();
-    stage_ = {step_, seconds_};
-  }
-
-  /// How old each entry is; the same from step to step while no ramp moves.
-  void refresh_ages() {
-    const bool ramping = state_.growth.ramping(step_);
-    if (!ages_.empty() && !ramping && !ages_moving_) { return; }
-    ages_.clear();
-    const msg::schema schema = schema_of(state_.sizes);
-    for (const msg::parameter& p : schema.parameters()) { ages_.push_back(state_.growth.ages(p, step_)); }
-    ages_moving_ = ramping;
-  }
-
-  [[nodiscard]] double learning_rate() const {
-    const std::vector<msg::rate_event> events =
-        msg::rate_events(setup_.timeline, std::span<const index>(stage_steps_).first(next_stage_));
-    return msg::learning_rate_at(setup_.timeline.lr, step_, setup_.settings.steps, events);
-  }
-
-  /// One optimizer step: forward and backward of every micro-batch, clipping, update. Returns the mean loss.
-  double train_step() {
-    const auto begin = clock::now();
-    const options& o = setup_.settings;
-    const live_masks masks = state_.masks(step_);
-    for (index micro = 0; micro < o.accumulate; ++micro) {
-      position_ = train_batch(data_, o.seed, position_, batch_);
-      engine_.add_batch(input(), masks.view(), 1 / static_cast<double>(o.accumulate));
+  /// FLOPs of the trials that decide on a stage, at the sizes before it.
+  [[nodiscard]] double trial_flops(const config& sizes, std::size_t which) const {
+    const msg::stage& stage = setup_.timeline.stages[which];
+    const auto of = [&](const msg::named_sizes& grow) { return model_.flops_per_step(resized(sizes, grow)); };
+    if (lacks_curve(which)) { return of(stage.grow) * static_cast<double>(curve_steps(setup_.timeline, stage.at)); }
+    double all = 0;
+    if (stage.at.kind != msg::trigger_kind::probe) { return all; }
+    for (index c = first_candidate(stage); c < msg::candidate_count(stage); ++c) {
+      all += of(c < 0 ? msg::named_sizes{} : msg::with_candidate(stage, c).grow);
     }
-    lr_ = learning_rate();
-    refresh_ages();
-    const msg::adamw adamw{.beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay};
-    const auto [loss, squares] = engine_.update({adamw, lr_, step_, o.clip}, ages_);
+    return all * static_cast<double>(stage.at.window);
+  }
+
+  /// One optimizer step. Returns the mean loss.
+  double train_step() {
+    const stopwatch watch;
+    lr_ = course_.rate(step_);
+    const std::vector<msg::birth_rate> rates = course_.fresh_rates(step_);
+    const auto [loss, squares] = model_.train(step_, lr_, rates, position_);
     if (!std::isfinite(loss) || !std::isfinite(squares)) {
       throw run_error("the " + std::string{std::isfinite(loss) ? "gradient" : "loss"} + " is not finite at step " +
                       std::to_string(step_) + "; " +
@@ -178,107 +171,168 @@ private:
                       " (a lower --lr may help)");
     }
     tokens_ += tokens_per_step();
-    flops_ += flops_per_step(state_.sizes);
+    flops_ += model_.flops_per_step(model_.sizes());
     ++step_;
-    seconds_ += since(begin);
+    seconds_ += watch.seconds();
     return loss;
   }
 
-  [[nodiscard]] model_input input() const noexcept {
-    return {batch_.tokens, batch_.targets, batch_.types, batch_.lengths, batch_.next_sentence};
-  }
-  /// Loss of the batch.
-  double forward(const live_masks& masks) { return engine_.forward(input(), masks.view()); }
-
-  /// Mean loss over the held-out windows, masks as they are at this step: over all targets, and over all pairs.
   void evaluate() {
-    const live_masks masks = state_.masks(step_);
-    double sum = 0;
-    double pair_sum = 0;
-    index targets = 0;
-    index pairs = 0;
-    const auto count = [](const std::vector<std::int32_t>& list) {
-      return static_cast<index>(std::count_if(list.begin(), list.end(), [](std::int32_t id) { return id >= 0; }));
-    };
-    for (index windows = 0; windows < data_.validation_windows;) {
-      windows += validation_batch(data_, windows, batch_);
-      const index new_targets = count(batch_.targets);
-      const index new_pairs = count(batch_.next_sentence);
-      double loss = forward(masks);
-      if (new_pairs > 0) {
-        const double of_pairs = pair_loss();
-        pair_sum += static_cast<double>(new_pairs) * of_pairs;
-        loss -= of_pairs;
-      }
-      sum += static_cast<double>(new_targets) * loss;
-      targets += new_targets;
-      pairs += new_pairs;
-    }
-    val_loss_ = sum / static_cast<double>(targets);
-    val_parts_.clear();
-    if (pairs > 0) {
-      const double of_pairs = pair_sum / static_cast<double>(pairs);
-      val_parts_ = {{hidden_part, val_loss_}, {pair_part, of_pairs}};
-      val_loss_ += of_pairs;
-    } else if (data_.masked()) {
-      val_parts_ = {{hidden_part, val_loss_}};
-    }
+    held_out_ = model_.evaluate(step_);
     evaluated_at_ = step_;
-    window_ = {clock::now(), tokens_}; // evaluation is no training time
+    window_ = {{}, tokens_}; // evaluation is no training time
   }
 
-  /// The part of the last forward's loss that pairs have, from their logits.
-  [[nodiscard]] double pair_loss() const {
-    const std::span<const float> logits = engine_.sentence_logits();
-    double sum = 0;
-    index count = 0;
-    for (std::size_t b = 0; b < batch_.next_sentence.size(); ++b) {
-      const std::int32_t target = batch_.next_sentence[b];
-      if (target < 0) { continue; }
-      const auto of = [&](std::size_t k) { return static_cast<double>(logits[2 * b + k]); };
-      const double greatest = std::max(of(0), of(1));
-      sum += greatest + std::log(std::exp(of(0) - greatest) + std::exp(of(1) - greatest)) -
-             of(static_cast<std::size_t>(target));
-      ++count;
+  /// Whatever is due before the forward of step_: trials, growths. Returns why the run must be left, if it must.
+  std::optional<run_outcome> begin_stages() {
+    if (const std::optional<run_outcome> why = finish_trials()) { return why; } // those that a stop had cut short
+    while (true) {
+      if (const std::optional<run_outcome> why = know_what_to_expect()) { return why; }
+      const std::size_t known = schedule_.log().size();
+      const msg::decision next = schedule_.next(step_);
+      if (next.what == msg::verdict::wait) {
+        if (schedule_.log().size() > known) { decline(next); }
+        return std::nullopt;
+      }
+      if (next.what == msg::verdict::probe) {
+        if (const std::optional<run_outcome> why = finish_trials()) { return why; }
+      } else {
+        grow_now(next);
+      }
     }
-    return sum / static_cast<double>(count);
   }
 
-  /// The next stage happens now, before the forward of step_; the same batch is put through the old and the new model.
-  void grow_now() {
-    const options& o = setup_.settings;
-    const msg::stage& stage = setup_.timeline.stages[next_stage_];
-    const auto group = static_cast<index>(next_stage_++);
-    const msg::random_stream seeds{o.seed, msg::stream_of("growth")};
-    const msg::plan plan =
-        plan_of_stage(state_.sizes, stage, msg::random_bits(seeds, static_cast<std::uint64_t>(group)));
-    (void)train_batch(data_, o.seed, position_, batch_);
-    const double before = forward(state_.masks(step_));
-    const msg::verifier check{plan, msg::evaluation{before, engine_.logits()}};
-    const index sequence = sequence_of(state_.sizes);
-    const auto begin = clock::now();
-    engine_.grow(plan, step_, stage.ramp);
-    seconds_ += since(begin);
-    build_model(sequence); // the same sequences, even if there are positions for longer ones now
-    const double after = forward(state_.masks(step_));
-    const msg::verification found = check.against(msg::evaluation{after, engine_.logits()});
-    rebuild_model();
+  /// Sets the run aside while trials borrow its model, and brings it back, to the bit.
+  ///
+  /// trials   called with the model as it is
+  template <class Trials>
+  auto aside(const Trials& trials) {
+    model_.fetch();
+    model_state<float> run = model_.state();
+    const auto result = trials(std::as_const(run));
+    model_.become(std::move(run));
+    window_ = {{}, tokens_};
+    return result;
+  }
+
+  /// The first candidate of a stage's trials: going on as it is where that may win.
+  [[nodiscard]] static index first_candidate(const msg::stage& stage) noexcept {
+    return stage.at.every > 0 ? msg::probe_result::as_it_is : 0;
+  }
+
+  /// Runs the trials that were asked for before the forward of step_, and that have no result yet.
+  std::optional<run_outcome> finish_trials() {
+    if (schedule_.log().empty()) { return std::nullopt; }
+    const msg::decision asked = schedule_.log().back();
+    if (asked.what != msg::verdict::probe || asked.step != step_) { return std::nullopt; }
+    const msg::stage& stage = setup_.timeline.stages[static_cast<std::size_t>(asked.stage)];
+    const auto tried = [&](index candidate) {
+      const std::vector<msg::probe_result>& done = schedule_.seen().probes;
+      return std::any_of(done.begin(), done.end(), [&](const msg::probe_result& p) {
+        return p.stage == asked.stage && p.step == step_ && p.candidate == candidate;
+      });
+    };
+    index c = first_candidate(stage);
+    while (c < msg::candidate_count(stage) && tried(c)) { ++c; }
+    if (c == msg::candidate_count(stage)) { return std::nullopt; }
+    const double before = evaluated_at_ == step_ ? held_out_.loss : model_.evaluate(step_).loss;
+    return aside([&](const model_state<float>& run) -> std::optional<run_outcome> {
+      for (; c < msg::candidate_count(stage); ++c) {
+        if (const std::optional<run_outcome> why = ended_early()) { return why; }
+        const std::optional<trial_record> trial =
+            try_candidate(model_, run, setup_.settings, course_, stage, c, step_, position_, before);
+        if (!trial) { return run_outcome::interrupted; }
+        note(*trial);
+        schedule_.observe(
+            msg::probe_result{asked.stage, step_, c, trial->flops, trial->loss_before, trial->loss_after});
+      }
+      return std::nullopt;
+    });
+  }
+
+  [[nodiscard]] bool lacks_curve(std::size_t stage) const {
+    const std::vector<msg::expected_curve>& known = schedule_.seen().expected;
+    return setup_.timeline.stages[stage].at.kind == msg::trigger_kind::slope &&
+           std::none_of(known.begin(), known.end(),
+                        [&](const msg::expected_curve& c) { return c.stage == static_cast<index>(stage); });
+  }
+  /// Trains the curve that the next stage is measured against, if it needs one.
+  std::optional<run_outcome> know_what_to_expect() {
+    const std::size_t stage = schedule_.begun();
+    if (stage == setup_.timeline.stages.size() || !lacks_curve(stage)) { return std::nullopt; }
+    const config sizes = sizes_after_stages(setup_.start, course_.timeline, stage + 1);
+    const std::optional<expected_trial> trial = aside(
+        [&](const model_state<float>&) { return train_expected(model_, sizes, setup_.settings, course_, step_); });
+    if (!trial) { return run_outcome::interrupted; }
+    note(trial->record);
+    schedule_.expect(static_cast<index>(stage), trial->points);
+    flops_total_ = planned_flops();
+    return std::nullopt;
+  }
+
+  /// A trial's cost is the run's; its tokens aren't: the run will train on them itself.
+  void note(const trial_record& trial) {
+    flops_ += trial.flops;
+    seconds_ += trial.seconds;
+    stage_.seconds += trial.seconds; // which are no steps of the run
+    metrics_.write(to_json(trial));
+    terminal_.trial(trial);
+  }
+  /// Trials were won by going on as it is.
+  void decline(const msg::decision& by) {
+    flops_total_ = planned_flops();
+    metrics_.write(json{{"event", "decision"},
+                        {"step", by.step},
+                        {"stage", by.stage},
+                        {"what", msg::verdict_names[static_cast<std::size_t>(by.what)]},
+                        {"why", by.why},
+                        {"seen", by.seen},
+                        {"limit", by.limit}});
+    terminal_.note(fmt::format("no growth at step {}: {}", by.step, reason_text(by.why, by.seen, by.limit)));
+  }
+
+  /// At the end: what the next stage was still waiting for, if there is one.
+  void note_waiting_stage() {
+    const std::size_t begun = course_.steps.size();
+    if (begun == setup_.timeline.stages.size()) { return; }
+    const index since = begun == 0 ? 0 : course_.steps.back();
+    const msg::decision last = msg::decide(setup_.timeline, static_cast<index>(begun), schedule_.seen(), step_,
+                                           detail::extent_of(setup_.settings), since);
+    terminal_.note(fmt::format("{} of {} stages did not begin; the next one waits: {}",
+                               setup_.timeline.stages.size() - begun, setup_.timeline.stages.size(),
+                               reason_text(last.why, last.seen, last.limit)));
+  }
+
+  /// A stage begins, before the forward of step_; the same batch is put through the old and the new model.
+  void grow_now(const msg::decision& by) {
+    course_ = {schedule_.resolved(), schedule_.steps(), setup_.settings.steps};
+    const msg::stage& stage = course_.timeline.stages[static_cast<std::size_t>(by.stage)];
+    const msg::stage& given = setup_.timeline.stages[static_cast<std::size_t>(by.stage)];
+    const msg::plan plan = plan_of_stage(model_.sizes(), stage, growth_seed(setup_.settings, by.stage));
+    const growth_effect effect = model_.grow_watched(plan, step_, stage, position_);
+    seconds_ += effect.seconds;
+    stage_ = {step_, seconds_};
+    flops_total_ = planned_flops();
     std::vector<growth_record> records;
     for (const msg::axis_plan& a : plan.axes()) {
       records.push_back({.step = step_,
-                         .group = group,
+                         .group = by.stage,
                          .axis = a.name,
                          .from = a.old_size,
                          .to = a.new_size,
                          .rule = a.growth.contract.rule,
-                         .loss_before = before,
-                         .loss_after = after,
-                         .max_abs_logit_diff = found.outputs.max_abs,
-                         .bits_equal = found.same_bits()});
+                         .loss_before = effect.loss_before,
+                         .loss_after = effect.loss_after,
+                         .max_abs_logit_diff = effect.found.outputs.max_abs,
+                         .bits_equal = effect.found.same_bits(),
+                         .trigger = std::string{msg::trigger_names[static_cast<std::size_t>(given.at.kind)]},
+                         .why = by.why,
+                         .seen = by.seen,
+                         .limit = by.limit});
       metrics_.write(to_json(records.back()));
     }
     terminal_.growth(records);
-    window_ = {clock::now(), tokens_};
+    window_ = {{}, tokens_};
   }
 
   /// Sizes of the axes that every model has, and of those that this one has or grows, in the order to show.
@@ -287,9 +341,9 @@ private:
     for (const auto& [axis, member] : config_axes) {
       const bool always =
           std::any_of(grown_axes.begin(), grown_axes.end(), [name = axis](const auto& a) { return a.first == name; });
-      const bool groups = axis == "kv_heads" && state_.sizes.arch == architecture::llama;
+      const bool groups = axis == "kv_heads" && model_.sizes().arch == architecture::llama;
       if (always || groups || msg::size_of(setup_.timeline.start, axis) > 0) {
-        sizes.emplace_back(axis, axis == "kv_heads" ? kv_heads_of(state_.sizes) : state_.sizes.*member);
+        sizes.emplace_back(axis, axis == "kv_heads" ? kv_heads_of(model_.sizes()) : model_.sizes().*member);
       }
     }
     std::stable_sort(sizes.begin(), sizes.end(), [](const auto& a, const auto& b) {
@@ -301,14 +355,14 @@ private:
   [[nodiscard]] named_values mask_values() const {
     named_values values;
     for (const auto& [axis, member] : config_axes) {
-      const std::vector<float> mask = state_.growth.mask(axis, step_);
+      const std::vector<float> mask = model_.state().growth.mask(axis, step_);
       if (!mask.empty()) { values.emplace_back(axis, *std::min_element(mask.begin(), mask.end())); }
     }
     return values;
   }
 
   void record_step(std::optional<double> loss, bool evaluated) {
-    const double elapsed = since(window_.begin);
+    const double elapsed = window_.watch.seconds();
     const double rate = elapsed > 0 ? static_cast<double>(tokens_ - window_.tokens) / elapsed : 0;
     if (tokens_ > window_.tokens && elapsed > 0) { tokens_per_second_ = rate; }
     const step_record record{.step = step_,
@@ -316,34 +370,35 @@ private:
                              .flops = flops_,
                              .seconds = seconds_,
                              .loss = loss ? *loss : missing,
-                             .val_loss = evaluated ? std::optional{val_loss_} : std::nullopt,
-                             .val_parts = evaluated ? val_parts_ : named_values{},
-                             .lr = step_ == 0 ? learning_rate() : lr_,
+                             .val_loss = evaluated ? std::optional{held_out_.loss} : std::nullopt,
+                             .val_parts = evaluated ? held_out_.parts : named_values{},
+                             .lr = step_ == 0 ? course_.rate(0) : lr_,
                              .tokens_per_second = tokens_per_second_,
-                             .parameters = parameter_count(state_.sizes),
+                             .parameters = parameter_count(model_.sizes()),
                              .dims = dims(),
                              .masks = mask_values()};
     metrics_.write(to_json(record));
     terminal_.step(record, setup_.settings.steps, flops_total_, setup_.settings.max_seconds);
-    window_ = {clock::now(), tokens_};
+    window_ = {{}, tokens_};
   }
 
   run_outcome leave(run_outcome how) {
     if (how != run_outcome::interrupted) {
       if (evaluated_at_ != step_) { evaluate(); }
       metrics_.write(to_json(end_record{.step = step_,
-                                        .val_loss = val_loss_,
+                                        .val_loss = held_out_.loss,
                                         .seconds = seconds_,
                                         .flops = flops_,
                                         .tokens = tokens_,
-                                        .parameters = parameter_count(state_.sizes),
-                                        .val_parts = val_parts_}));
+                                        .parameters = parameter_count(model_.sizes()),
+                                        .val_parts = held_out_.parts}));
+      const std::string text = schedule_json(resolved()).dump(1) + "\n";
+      write_file_atomically(setup_.directory / resolved_schedule_name, std::string_view(text));
     }
     save();
     return how;
   }
 
-  [[nodiscard]] std::vector<stored_parameter<float>> stored() { return stored_parameters(state_); }
   static std::vector<stored_parameter<float>> stored_parameters(model_state<float>& state) {
     std::vector<stored_parameter<float>> parameters;
     for (std::size_t p = 0; p < state.values.tensors.size(); ++p) {
@@ -357,17 +412,19 @@ private:
   void save() {
     const options& o = setup_.settings;
     metrics_.sync();
-    engine_.fetch();
+    model_.fetch();
+    model_state<float>& state = model_.state();
     checkpoint_documents documents;
-    documents.config = {state_.sizes, why_not_plain(state_.sizes, mask_values(), !state_.norm_splits.empty()),
-                        data_.words.special.pad, state_.norm_splits};
-    documents.growths = state_.growth.log();
+    documents.config = {state.sizes, why_not_plain(state.sizes, mask_values(), !state.norm_splits.empty()),
+                        data_.words.special.pad, state.norm_splits};
+    documents.growths = state.growth.log();
     documents.state = {.step = step_,
                        .tokens = tokens_,
                        .flops = flops_,
                        .seconds = seconds_,
-                       .next_stage = static_cast<index>(next_stage_),
                        .schedule = schedule_json(setup_.timeline),
+                       .log = schedule_.log(),
+                       .seen = schedule_.seen(),
                        .options = options_json(o),
                        .seed = o.seed,
                        .counters = {},
@@ -378,8 +435,8 @@ private:
                        .gemm = gemm_name_of(o.device, o.precision),
                        .isa = setup_.isa,
                        .metrics_bytes = metrics_.bytes()};
-    const std::vector<stored_parameter<float>> parameters = stored();
-    checkpoint_ = save_checkpoint<float>(setup_.directory, parameters, state_.growth.births(), documents);
+    const std::vector<stored_parameter<float>> parameters = stored_parameters(state);
+    checkpoint_ = save_checkpoint<float>(setup_.directory, parameters, state.growth.births(), documents);
   }
 
   static model_state<float> load(const std::filesystem::path& folder, const checkpoint_documents& documents) {
@@ -400,33 +457,28 @@ private:
     double seconds = 0;
   };
   struct rate_window {
-    clock::time_point begin;
+    stopwatch watch;
     index tokens = 0;
   };
 
   run_setup setup_;
   const training_data& data_;
   printer& terminal_;
-  model_state<float> state_; // its numbers are current after engine_.fetch()
-  engine engine_{state_, setup_.settings.device, setup_.settings.precision};
+  msg::schedule_state schedule_;
+  trained_model model_;
   metrics_writer metrics_;
+  growth_course course_;
   index step_ = 0; // steps done, and number of the next
   index tokens_ = 0;
   double flops_ = 0;
-  double seconds_ = 0; // of training: forward, backward, update and growth; not evaluation, not checkpoints
-  std::size_t next_stage_ = 0;
+  double seconds_ = 0; // of training: forward, backward, update and growth, trials too; not evaluation, not checkpoints
   data_position position_;
-  std::vector<index> stage_steps_;
-  std::vector<msg::parameter_ages> ages_;
-  bool ages_moving_ = false;
-  token_batch batch_;
   std::filesystem::path checkpoint_;
   double lr_ = 0;
-  double val_loss_ = missing;
-  named_values val_parts_;
-  index evaluated_at_ = -1; // step of val_loss_
+  held_out_loss held_out_;
+  index evaluated_at_ = -1; // step of held_out_
   double tokens_per_second_ = missing;
-  double flops_total_ = 0;
+  double flops_total_ = 0; // of the whole run; missing while it cannot be told
   rate_window window_{};
   stage_begin stage_{}; // of the present sizes
 };

@@ -15,8 +15,6 @@ MSG_NAMESPACE_BEGIN
 enum class trigger_kind { step, tokens, fraction, seconds, loss, slope, plateau, probe };
 inline constexpr std::array<std::string_view, 8> trigger_names{"step", "tokens", "fraction", "seconds",
                                                                "loss", "slope",  "plateau",  "probe"};
-/// Those that are known beforehand: the first of trigger_names.
-inline constexpr std::array<std::string_view, 3> trigger_kind_names{"step", "tokens", "fraction"};
 enum class loss_source { training, validation };
 inline constexpr std::array<std::string_view, 2> loss_source_names{"training", "validation"};
 

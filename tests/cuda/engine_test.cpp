@@ -68,6 +68,8 @@ struct run {
   Engine engine;
   tiny::batch data;
   index step = 0;
+  msg::adamw optimizer{};
+  std::vector<msg::birth_rate> rates{};
 
   explicit run(const state& start, index at = 0)
       : model(start), engine(model), data(start.sizes, sequences, tokens), step(at) {
@@ -80,11 +82,11 @@ struct run {
     std::vector<msg::parameter_ages> ages;
     const msg::schema schema = reference::schema_of(model.sizes);
     for (const msg::parameter& p : schema.parameters()) { ages.push_back(model.growth.ages(p, step)); }
-    return engine.update({.optimizer = {}, .lr = 1e-3, .step = step++, .clip = 0.5}, ages);
+    return engine.update({.optimizer = optimizer, .lr = 1e-3, .step = step++, .clip = 0.5, .rates = rates}, ages);
   }
   double loss() { return engine.forward(data.input(), model.masks(step).view()); }
-  void grow() {
-    engine.grow(growth_of(model.sizes), step, {msg::ramp_shape::linear, ramp_steps});
+  void grow(const msg::named_ramps& ramps = {}) {
+    engine.grow(growth_of(model.sizes), step, {msg::ramp_shape::linear, ramp_steps}, ramps);
     engine.build(sequences, tokens);
   }
   const state& now() {
@@ -198,6 +200,52 @@ TEST_CASE("losses through a growth and its ramp are those of the CPU engine", "[
     // loss by no more than rounding again, and each step adds its own
     CHECK(std::fabs(gpu.train().loss - expected) <= static_cast<double>(step + 1) * rounding * expected);
   }
+}
+
+TEST_CASE("a rate of fresh entries reaches them on the CUDA engine, and no others; ramps are an axis's own",
+          "[cuda][engine]") {
+  const tiny::form f = GENERATE(tiny::form::gpt2, tiny::form::llama);
+  CAPTURE(tiny::name_of(f));
+  need_gpu();
+  const auto trained = [&](const std::vector<msg::birth_rate>& rates, index steps) {
+    run<cuda_engine> gpu(start_of(f));
+    gpu.optimizer.weight_decay = 0; // which rates leave alone
+    gpu.train();
+    gpu.grow({{"ffn", {msg::ramp_shape::linear, 4}}});
+    gpu.rates = rates;
+    for (index s = 0; s < steps; ++s) { gpu.train(); }
+    return gpu.now();
+  };
+  const state before = trained({}, 1); // masks are 0 there: nothing fresh has moved
+  const state whole = trained({}, 2);
+  const state part = trained({{1, 0.25}}, 2);
+  for (const msg::growth_record& g : whole.growth.log()) { CHECK(g.ramp.steps == (g.axis == "ffn" ? 4 : ramp_steps)); }
+  const msg::schema schema = reference::schema_of(whole.sizes);
+  index fresh = 0;
+  for (std::size_t p = 0; p < whole.values.tensors.size(); ++p) {
+    const auto& tensor = whole.values.tensors[p];
+    CAPTURE(tensor.name);
+    const msg::parameter_ages ages = whole.growth.ages(schema.parameters()[p], 1);
+    for (std::size_t i = 0; i < tensor.data.size(); ++i) {
+      auto rest = static_cast<index>(i); // row-major
+      bool young = false;
+      for (std::size_t d = tensor.shape.size(); d-- > 0; rest /= tensor.shape[d]) {
+        const auto at = static_cast<std::size_t>(rest % tensor.shape[d]);
+        young = young || (!ages.birth[d].empty() && ages.birth[d][at] == 1);
+      }
+      const double was = before.values.tensors[p].data[i];
+      const double moved = static_cast<double>(tensor.data[i]) - was;
+      const double less = static_cast<double>(part.values.tensors[p].data[i]) - was;
+      if (!young) {
+        REQUIRE(less == moved);
+        continue;
+      }
+      fresh += moved != 0 ? 1 : 0;
+      const double once = std::numeric_limits<float>::epsilon() * (std::fabs(was) + 4 * std::fabs(moved));
+      REQUIRE(std::fabs(less - 0.25 * moved) <= 2 * once); // each value rounds once, and the update thrice
+    }
+  }
+  CHECK(fresh > 100);
 }
 
 TEST_CASE("two runs on the CUDA engine have the same bits, resumed in the middle of a ramp or not",

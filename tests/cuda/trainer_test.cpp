@@ -134,6 +134,18 @@ TEST_CASE("a run with --device cuda goes on from a checkpoint in the middle of a
   CHECK(there.model("again") == there.model("whole"));
 }
 
+TEST_CASE("trials on a GPU leave the run as it was, to the bit", "[cuda][trainer]") {
+  const place there(kinds[0]);
+  write_bytes(there / "grow.json", R"({"version": 1, "start": {"hidden": 8, "ffn": 8, "heads": 1, "layers": 1},
+    "lr": {"policy": "constant", "peak": 1e-3}, "stages": [{"at": {"probe": 1, "window": 1},
+      "candidates": [{"grow": {"ffn": 12}}, {"grow": {"layers": 2}}], "ramp": {"steps": 2}}]})");
+  REQUIRE(there.train("run", "cuda") == 0);
+  CHECK(there.metrics("run", "probe").size() == 2);
+  REQUIRE(there.train("told", "cuda", {"--schedule", there / "run/schedule-resolved.json"}) == 0);
+  CHECK(there.metrics("told", "probe").empty());
+  CHECK(there.model("told") == there.model("run"));
+}
+
 TEST_CASE("a run goes on on the other device", "[cuda][trainer][resume]") {
   const place there(kinds[0]);
   const std::string from = GENERATE("cpu", "cuda");

@@ -6,6 +6,7 @@
 #include "transformer/checkpoint.hpp"
 
 #include <cstddef>
+#include <limits>
 #include <random>
 #include <string>
 #include <string_view>
@@ -56,7 +57,13 @@ struct tiny_checkpoint {
     state.tokens = 2048 * step;
     state.flops = 1.25e15 / 3 + seed;
     state.seconds = 0.1;
-    state.next_stage = 2;
+    state.log = {{0, 7, msg::verdict::probe, -1, 7, 7, "the step of the next trials"},
+                 {0, 7, msg::verdict::grow, 0, 1.0 / 3e12, 0, "loss gained per FLOP"},
+                 {1, 9, msg::verdict::grow, -1, 9, 9, "the step of its trigger"}};
+    state.seen.steps = {{9, 1.5e12, 0.1, 2.25, std::numeric_limits<double>::quiet_NaN()},
+                        {10, 1e13 / 3, 0.2, 1.0 / 3, 2.125}};
+    state.seen.probes = {{0, 7, 0, 1e9 / 3, 3.5, std::numeric_limits<double>::quiet_NaN()}};
+    state.seen.expected = {{1, {{1e9 / 7, 5.5}, {2e9 / 7, 1.0 / 7}}}};
     state.schedule = json_of(R"({"version": 1})");
     state.options = json_of(R"({"lr": 0.001, "data": "caf\u00e9.txt", "steps": 100})");
     state.seed = ~std::uint64_t{0} - 1;
