@@ -375,16 +375,16 @@ TEST_CASE("ramps of axes overlap each at its own pace, and a resume at every ste
 TEST_CASE("a rate of fresh entries changes their updates by its factor, and no others", "[trainer][schedule]") {
   // At the step of the growth fresh entries have no gradient; at the next the masks are 1/4, so the factor is
   // 0.2 + 0.8 / 4; only from the step after that on do other values differ.
-  const auto schedule = [](const char* lr) {
+  const auto growth_at = [](const char* lr) {
     return std::string{R"({"version": 1, "start": {"hidden": 8, "ffn": 16, "heads": 1, "layers": 1},
       "lr": {"policy": "constant", "peak": 3e-3},
       "stages": [{"at": {"step": 4}, "grow": {"ffn": 24}, "ramp": {"steps": 4}, "lr": )"} +
            lr + "}]}";
   };
-  const workplace place = place_of(schedule("{}"));
+  const workplace place = place_of(growth_at("{}"));
   const std::vector<std::string> short_run{"--steps", "6", "--save-every", "1", "--weight-decay", "0"};
   REQUIRE(place.train_new("plain", short_run).code == 0);
-  write_bytes(place / "grow.json", schedule(R"({"fresh": 0.2})"));
+  write_bytes(place / "grow.json", growth_at(R"({"fresh": 0.2})"));
   REQUIRE(place.train_new("slow", short_run).code == 0);
   const auto model = [&](const std::string& run, const char* step) {
     return reference::safetensors_file(place / (run + "/" + step + "/model.safetensors"));
@@ -422,20 +422,28 @@ TEST_CASE("a rate of fresh entries changes their updates by its factor, and no o
   CHECK(fresh == 8 * 8 + 8 + 8 * 8);
 }
 
-TEST_CASE("stages of different axes may begin at one step", "[trainer][schedule]") {
+TEST_CASE("stages of different axes may begin at one step, and an axis grows once at one", "[trainer][schedule]") {
   const workplace place = place_of(R"({"version": 1, "start": {"hidden": 8, "ffn": 16, "heads": 1, "layers": 1},
     "lr": {"policy": "constant", "peak": 3e-3},
-    "stages": [{"at": {"loss": 100, "window": 2}, "grow": {"ffn": 24}},
-               {"at": {"loss": 90}, "grow": {"layers": 2}}, {"at": {"loss": 80}, "grow": {"ffn": 32}}]})");
+    "stages": [{"at": {"seconds": 1e-9}, "grow": {"ffn": 24}, "ramp": {"steps": 3}},
+               {"at": {"seconds": 1e-9}, "grow": {"layers": 2}, "ramp": {"steps": 5}},
+               {"at": {"seconds": 1e-9}, "grow": {"ffn": 32}},
+               {"at": {"step": 9}, "grow": {"hidden": 16}, "ramp": {"steps": 3}},
+               {"at": {"step": 9}, "grow": {"heads": 2}, "ramp": {"steps": 2}}]})");
   REQUIRE(place.train_new("run").code == 0);
   std::vector<int> steps;
-  for (const json& g : of_event(place.metrics("run"), "growth")) { steps.push_back(g.at("step")); }
-  CHECK(steps == std::vector<int>{2, 3, 4}); // a window begins behind the growth before it
+  for (const json& g : of_event(place.metrics("run"), "growth")) {
+    steps.push_back(g.at("step"));
+    CHECK(number(g, "loss_before") == Approx(number(g, "loss_after")).epsilon(g.at("group") == 2 ? 1e-2 : 1e-6));
+  }
+  CHECK(steps == std::vector<int>{1, 1, 2, 9, 9});
+  REQUIRE(place.train_new("again", {"--schedule", "run/schedule-resolved.json"}).code == 0);
+  CHECK(checkpoint_of(place, "again") == checkpoint_of(place, "run"));
 }
 
 TEST_CASE("BERT grows by its own losses and trials too", "[trainer][schedule]") {
-  const std::string schedule = schedule_by(R"({"probe": 5, "window": 2, "every": 6, "not_after": 11})", two_candidates);
-  const workplace place{MSG_TRAIN_BERT, {"--seq", "32", "--head-dim", "8"}, schedule.c_str()};
+  const std::string tries = schedule_by(R"({"probe": 5, "window": 2, "every": 6, "not_after": 11})", two_candidates);
+  const workplace place{MSG_TRAIN_BERT, {"--seq", "32", "--head-dim", "8"}, tries.c_str()};
   check_resume_at_every_step(place);
   CHECK(of_event(place.metrics("whole"), "probe").size() >= 3);
 }

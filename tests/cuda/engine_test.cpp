@@ -207,13 +207,13 @@ TEST_CASE("a rate of fresh entries reaches them on the CUDA engine, and no other
   const tiny::form f = GENERATE(tiny::form::gpt2, tiny::form::llama);
   CAPTURE(tiny::name_of(f));
   need_gpu();
-  const auto trained = [&](const std::vector<msg::birth_rate>& rates, index steps) {
+  const auto trained = [&](const std::vector<msg::birth_rate>& rates, msg::index steps) {
     run<cuda_engine> gpu(start_of(f));
     gpu.optimizer.weight_decay = 0; // which rates leave alone
     gpu.train();
     gpu.grow({{"ffn", {msg::ramp_shape::linear, 4}}});
     gpu.rates = rates;
-    for (index s = 0; s < steps; ++s) { gpu.train(); }
+    for (msg::index s = 0; s < steps; ++s) { gpu.train(); }
     return gpu.now();
   };
   const state before = trained({}, 1); // masks are 0 there: nothing fresh has moved
@@ -221,13 +221,13 @@ TEST_CASE("a rate of fresh entries reaches them on the CUDA engine, and no other
   const state part = trained({{1, 0.25}}, 2);
   for (const msg::growth_record& g : whole.growth.log()) { CHECK(g.ramp.steps == (g.axis == "ffn" ? 4 : ramp_steps)); }
   const msg::schema schema = reference::schema_of(whole.sizes);
-  index fresh = 0;
+  msg::index fresh = 0;
   for (std::size_t p = 0; p < whole.values.tensors.size(); ++p) {
     const auto& tensor = whole.values.tensors[p];
     CAPTURE(tensor.name);
     const msg::parameter_ages ages = whole.growth.ages(schema.parameters()[p], 1);
     for (std::size_t i = 0; i < tensor.data.size(); ++i) {
-      auto rest = static_cast<index>(i); // row-major
+      auto rest = static_cast<msg::index>(i); // row-major
       bool young = false;
       for (std::size_t d = tensor.shape.size(); d-- > 0; rest /= tensor.shape[d]) {
         const auto at = static_cast<std::size_t>(rest % tensor.shape[d]);
