@@ -113,8 +113,8 @@ inline void override_timeline(const options& o, msg::schedule& timeline) {
 
 /// What the options ask an axis to end at, in the order of config_axes; 0: whatever the schedule says.
 [[nodiscard]] inline msg::named_sizes asked_sizes(const options& o) {
-  return {{"hidden", o.hidden}, {"ffn", o.ffn},           {"heads", o.heads},
-          {"layers", o.layers}, {"kv_heads", o.kv_heads}, {"vocab", o.vocab}};
+  return {{"hidden", o.hidden},     {"ffn", o.ffn},     {"heads", o.heads},    {"layers", o.layers},
+          {"kv_heads", o.kv_heads}, {"vocab", o.vocab}, {"experts", o.experts}};
 }
 
 /// Without a schedule the options are the sizes, from the start.
@@ -123,6 +123,9 @@ inline void take_sizes(const options& o, msg::schedule& timeline) {
     for (auto& [name, now] : timeline.start) {
       if (name == axis && size > 0) { now = size; }
     }
+  }
+  if (o.experts > 0 && msg::size_of(timeline.start, "experts") == 0) {
+    timeline.start.emplace_back("experts", o.experts);
   }
 }
 
@@ -149,14 +152,13 @@ inline void resolve_sizes(run_setup& setup, const std::string& source) {
   base.tied = base.tied || o.tied;
   base.vocab = data_vocabulary(o.data, setup.words, o.vocab);
   base.positions = o.seq;
+  base.chosen = o.experts_per_token;
   setup.start = resized(base, setup.timeline.start);
   start_groups(setup, source);
   setup.end = resized(setup.start, msg::sizes_after(setup.timeline, setup.timeline.stages.size()));
   std::string wrong;
   for (const auto& [axis, size] : asked_sizes(o)) {
-    const auto* member = std::find_if(std::begin(config_axes), std::end(config_axes),
-                                      [name = std::string_view(axis)](const auto& a) { return a.first == name; });
-    const index found = axis == "kv_heads" ? kv_heads_of(setup.end) : setup.end.*(member->second);
+    const index found = size_on(setup.end, axis);
     if (size == 0 || size == found) { continue; }
     std::string option = axis;
     std::replace(option.begin(), option.end(), '_', '-');
@@ -187,8 +189,9 @@ inline void check_positions(const run_setup& setup, const config& sizes, const s
   }
 }
 
-/// Builds the plan of every stage: a rule or a growth that cannot be is found before the first step.
-inline void check_stages(const run_setup& setup, const std::string& source) {
+/// Builds the plan of every stage: a rule or a growth that cannot be is found before the first step. Copies of experts
+/// are chosen together, so how many a token chooses at the end is known only now.
+inline void check_stages(run_setup& setup, const std::string& source) {
   const std::vector<index> steps = msg::stage_steps(setup.timeline, extent_of(setup.settings));
   config sizes = setup.start;
   std::vector<float> norm_splits;
@@ -204,9 +207,11 @@ inline void check_stages(const run_setup& setup, const std::string& source) {
       const msg::plan plan = plan_of_stage(sizes, setup.timeline.stages[s], 0);
       norm_splits = norm_splits_after(norm_splits, plan);
       sizes = sizes_after(sizes, plan);
+      check(sizes);
     } catch (const msg::error& failure) { throw input_error(where + ": " + one_line(failure.what())); }
     check_positions(setup, sizes, where);
   }
+  setup.end.chosen = sizes.chosen;
 }
 
 [[nodiscard]] inline std::filesystem::path next_run_directory(const program& what) {
@@ -353,10 +358,12 @@ inline void open_run_directory(const run_request& request) {
   return titles[static_cast<std::size_t>(a)];
 }
 
-/// Sizes in a few characters: C96 F256 H2 L2; K where keys and values have heads of their own.
+/// Sizes in a few characters: C96 F256 H2 L2; K where keys and values have heads of their own, E where there are
+/// experts.
 [[nodiscard]] inline std::string sizes_text(const config& c) {
   const std::string groups = c.arch == architecture::llama ? fmt::format(" K{}", kv_heads_of(c)) : "";
-  return fmt::format("C{} F{} H{}{} L{}", c.hidden, c.ffn, c.heads, groups, c.layers);
+  const std::string experts = c.experts > 0 ? fmt::format(" E{}", c.experts) : "";
+  return fmt::format("C{} F{} H{}{} L{}{}", c.hidden, c.ffn, c.heads, groups, c.layers, experts);
 }
 
 /// --plan-only: stages, sizes and cost in FLOPs, beside the final model trained for as many steps.
@@ -364,7 +371,7 @@ inline void open_run_directory(const run_request& request) {
   const options& o = setup.settings;
   const msg::run_extent extent = detail::extent_of(o);
   std::vector<config> stages{setup.start};
-  for (const msg::stage& stage : setup.timeline.stages) { stages.push_back(resized(stages.back(), stage.grow)); }
+  for (const msg::stage& stage : setup.timeline.stages) { stages.push_back(after_stage(stages.back(), stage)); }
   const auto flops = [&](const config& c) {
     return training_flops_per_token(c, std::min(o.seq, c.positions), predicted_share(c));
   };

@@ -94,6 +94,7 @@ private:
   void prepare() {
     const options& o = setup_.settings;
     stage_steps_ = msg::stage_steps(setup_.timeline, {o.steps, tokens_per_step()});
+    if (state_.sizes.experts == 0) { state_.sizes.chosen = setup_.start.chosen; } // no config.json of an FFN says it
     rebuild_model();
     batch_ = make_batch(data_, o.batch);
     window_ = {clock::now(), tokens_};
@@ -126,7 +127,7 @@ private:
       const index to = stage < stage_steps_.size() ? std::clamp(stage_steps_[stage], from, o.steps) : o.steps;
       total += flops_per_step(sizes) * static_cast<double>(to - from);
       from = to;
-      if (stage < stage_steps_.size()) { sizes = resized(sizes, setup_.timeline.stages[stage].grow); }
+      if (stage < stage_steps_.size()) { sizes = after_stage(sizes, setup_.timeline.stages[stage]); }
     }
     return total;
   }
@@ -147,7 +148,7 @@ private:
     if (!ages_.empty() && !ramping && !ages_moving_) { return; }
     ages_.clear();
     const msg::schema schema = schema_of(state_.sizes);
-    for (const msg::parameter& p : schema.parameters()) { ages_.push_back(state_.growth.ages(p, step_)); }
+    for (const msg::parameter& p : schema.parameters()) { ages_.push_back(state_.ages(p, step_)); }
     ages_moving_ = ramping;
   }
 
@@ -164,7 +165,9 @@ private:
     const live_masks masks = state_.masks(step_);
     for (index micro = 0; micro < o.accumulate; ++micro) {
       position_ = train_batch(data_, o.seed, position_, batch_);
-      engine_.add_batch(input(), masks.view(), 1 / static_cast<double>(o.accumulate));
+      model_input part = input();
+      part.drop = {o.dropout, o.seed, step_, micro};
+      engine_.add_batch(part, masks.view(), 1 / static_cast<double>(o.accumulate));
     }
     lr_ = learning_rate();
     refresh_ages();
@@ -271,6 +274,7 @@ private:
                          .from = a.old_size,
                          .to = a.new_size,
                          .rule = a.growth.contract.rule,
+                         .promised = msg::to_string(a.growth.contract.keeps),
                          .loss_before = before,
                          .loss_after = after,
                          .max_abs_logit_diff = found.outputs.max_abs,
@@ -289,7 +293,7 @@ private:
           std::any_of(grown_axes.begin(), grown_axes.end(), [name = axis](const auto& a) { return a.first == name; });
       const bool groups = axis == "kv_heads" && state_.sizes.arch == architecture::llama;
       if (always || groups || msg::size_of(setup_.timeline.start, axis) > 0) {
-        sizes.emplace_back(axis, axis == "kv_heads" ? kv_heads_of(state_.sizes) : state_.sizes.*member);
+        sizes.emplace_back(axis, size_on(state_.sizes, axis));
       }
     }
     std::stable_sort(sizes.begin(), sizes.end(), [](const auto& a, const auto& b) {
@@ -360,7 +364,7 @@ private:
     engine_.fetch();
     checkpoint_documents documents;
     documents.config = {state_.sizes, why_not_plain(state_.sizes, mask_values(), !state_.norm_splits.empty()),
-                        data_.words.special.pad, state_.norm_splits};
+                        data_.words.special.pad, state_.norm_splits, o.dropout};
     documents.growths = state_.growth.log();
     documents.state = {.step = step_,
                        .tokens = tokens_,
