@@ -193,7 +193,7 @@ void transformer<T, Backend>::layer_back(const pointers& p, const gradient_point
     }
   };
   const auto copy = [&](row_range block, const T* from, T* to) {
-    on_.run(block, hidden, copy_row<T>{from, to, hidden});
+    on_.run(block, hidden, gather_row<T>{from, nullptr, to, hidden});
   };
 
   on_.blocks(rows(), [&](row_range block) {
