@@ -39,7 +39,7 @@ double least_step(reference::cuda_engine& engine, const reference::model_state<f
   for (int r = 0; r < repetitions + 2; ++r, ++step) {
     const reference::live_masks masks = state.masks(step);
     std::vector<msg::parameter_ages> ages;
-    for (const msg::parameter& p : schema.parameters()) { ages.push_back(state.growth.ages(p, step)); }
+    for (const msg::parameter& p : schema.parameters()) { ages.push_back(state.ages(p, step)); }
     const auto begin = std::chrono::steady_clock::now();
     engine.add_batch({text, text}, masks.view(), 1);
     (void)engine.update({.optimizer = {}, .lr = 1e-4, .step = step, .clip = 1}, ages); // waits

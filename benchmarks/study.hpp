@@ -227,7 +227,7 @@ private:
     ages_moving_ = ramping;
     ages_.clear();
     for (const msg::parameter& p : schema_.parameters()) {
-      ages_.push_back(policy_ == optimizer_state::kept ? state.growth.ages(p, step) : msg::parameter_ages{});
+      ages_.push_back(policy_ == optimizer_state::kept ? state.ages(p, step) : msg::parameter_ages{});
     }
   }
 

@@ -103,7 +103,8 @@ TEST_CASE("a config of Hugging Face, with its defaults and further keys, is read
 
 TEST_CASE("a config that the model cannot follow is refused", "[checkpoint][config]") {
   CHECK(config_refusal({{"model_type", "mamba"}}) ==
-        "config.json: model_type: expected gpt2, bert, llama, msg_gpt2, msg_bert or msg_llama, found \"mamba\"");
+        "config.json: model_type: expected gpt2, bert, llama, mixtral, msg_gpt2, msg_bert, msg_llama or "
+        "msg_mixtral, found \"mamba\"");
   CHECK(config_refusal({{"activation_function", "relu"}}) ==
         "config.json: activation_function: expected gelu_new, found \"relu\"");
   CHECK(config_refusal({{"n_embd", 0}, {"n_layer", nullptr}}) ==
@@ -155,6 +156,30 @@ TEST_CASE("BERT and Llama are saved with the keys of their classes and come back
   CHECK(why_not_plain(wide, {}).empty());
   wide.hidden = 100;
   CHECK(why_not_plain(wide, {{"kv_heads", 0.5}}) == "hidden 100 is no multiple of heads 6, kv_heads mask 0.5");
+}
+
+TEST_CASE("a Llama with experts is saved as a Mixtral and comes back", "[checkpoint][config][experts]") {
+  saved_config saved = small_llama();
+  saved.sizes.experts = 8;
+  saved.sizes.chosen = 3;
+  CHECK(config_json<float>(saved) == json::parse(R"({"architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral", "vocab_size": 256, "max_position_embeddings": 128, "hidden_size": 192,
+    "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 512,
+    "head_dim": 32, "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "rope_scaling": null,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, "attention_dropout": 0.0,
+    "num_local_experts": 8, "num_experts_per_tok": 3, "output_router_logits": false, "router_aux_loss_coef": 0.0,
+    "router_jitter_noise": 0.0, "sliding_window": null, "bos_token_id": null, "eos_token_id": null,
+    "initializer_range": 0.02, "tie_word_embeddings": false, "torch_dtype": "float32",
+    "msg": {"version": 1, "plain": true, "why": ""}})"));
+  CHECK(read_config(config_json<float>(saved), "c").sizes == saved.sizes);
+  saved.why = why_not_plain(saved.sizes, {{"experts", 0.25}});
+  CHECK(saved.why == "experts mask 0.25");
+  CHECK(config_json<float>(saved)["model_type"] == "msg_mixtral");
+  CHECK(read_config(config_json<float>(saved), "c").sizes == saved.sizes);
+  saved.why.clear();
+  CHECK(config_refusal({{"num_experts_per_tok", 9}, {"sliding_window", 4096}}, saved) ==
+        "config.json: num_experts_per_tok: expected an integer from 1 to 8, found 9; sliding_window: expected null, "
+        "found 4096");
 }
 
 TEST_CASE("configs of BERT and Llama that the model cannot follow are refused", "[checkpoint][config]") {

@@ -21,7 +21,7 @@ const config all_grown{.vocab = 7, .positions = 5, .hidden = 6, .ffn = 9, .heads
 /// Compares every parameter's gradient with the five-point difference
 ///   D(h) = (8 (f(x+h) - f(x-h)) - (f(x+2h) - f(x-2h))) / (12 h) = f' - h^4 f''''' / 30 + rounding of f / h,
 /// and where that is too coarse, behind a norm of a few units, with (16 D(h/2) - D(h)) / 15, which is of sixth order.
-void check_every_gradient(const config& c, const reference::masks& masks) {
+void check_every_gradient(const config& c, const reference::masks& masks, const reference::dropout& drop = {}) {
   reference::set_threads(1); // tiny models gain nothing from more
   // with this seed no step of the differences makes a token choose another expert, where the loss jumps
   auto parameters = tiny::random_parameters<double>(c, c.experts > 0 ? 27 : 21);
@@ -31,7 +31,9 @@ void check_every_gradient(const config& c, const reference::masks& masks) {
     for (auto& target : data.targets) { target = std::min(target, static_cast<std::int32_t>(before_growth.vocab - 1)); }
   }
   auto gradients = parameters.like();
-  model.forward(parameters, data.input(), masks);
+  reference::model_input input = data.input();
+  input.drop = drop;
+  model.forward(parameters, input, masks);
   model.backward(parameters, gradients);
   constexpr double h = 1e-3;
   // rounding: a loss of 2 to about 20 eps, over h; h^4 / 30 = 3e-14 times a fifth derivative of up to 1e4
@@ -43,7 +45,7 @@ void check_every_gradient(const config& c, const reference::masks& masks) {
       const double x = t.data[i];
       const auto loss_at = [&](double steps) {
         t.data[i] = x + steps * h;
-        return model.forward(parameters, data.input(), masks);
+        return model.forward(parameters, input, masks);
       };
       const auto difference = [&](double s) {
         return (8 * (loss_at(s) - loss_at(-s)) - (loss_at(2 * s) - loss_at(-2 * s))) / (12 * s * h);
@@ -69,6 +71,21 @@ TEST_CASE("without masks every gradient is the finite difference of the loss", "
   const form f = GENERATE(from_range(tiny::forms));
   CAPTURE(tiny::name_of(f));
   check_every_gradient(tiny::as(f, all_grown), {});
+}
+
+TEST_CASE("with dropout every gradient is the finite difference of the loss, with and without masks",
+          "[model][gradient][dropout]") {
+  const form f = GENERATE(from_range(tiny::forms));
+  const bool masked = GENERATE(false, true);
+  const bool released = GENERATE(false, true);
+  if (released && !masked) { return; }
+  CAPTURE(tiny::name_of(f), masked, released);
+  const config to = tiny::as(f, all_grown);
+  config from = before_growth;
+  from.experts = 2;
+  tiny::growth_masks masks(tiny::as(f, from), to, 0.3F);
+  masks.released = released;
+  check_every_gradient(to, masked ? masks.view() : reference::masks{}, {.rate = 0.3, .seed = 17, .step = 4, .part = 1});
 }
 
 TEST_CASE("with each mask alone every gradient is the finite difference of the loss", "[model][gradient]") {

@@ -3,6 +3,7 @@
 #include "support/catch.hpp"
 #include "support/files_support.hpp"
 #include "support/program.hpp"
+#include "support/python.hpp"
 #include "support/tiny_transformer.hpp"
 #include "transformer/model.hpp"
 #include "transformer/safetensors.hpp"
@@ -12,8 +13,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -34,23 +33,6 @@ struct shared_case {
   reference::tensor_set<T> parameters;
   tiny::growth_masks masks;
 };
-
-support::outcome run_python(const std::string& arguments, const std::filesystem::path& folder) {
-  return support::run_program({"/bin/sh", "-c", "PATH=/usr/bin:$PATH; exec python3 " + arguments}, folder);
-}
-
-/// Ends the test, as skipped, where there is no PyTorch.
-void need_torch() {
-  const auto found = [] {
-    const files_test::temporary_folder folder;
-    return run_python("-c 'import torch, numpy'", folder.path()).code == 0;
-  };
-  if (!found()) {
-    std::puts("skipped: no PyTorch (apt install python3-torch)");
-    std::fflush(stdout);
-    std::_Exit(77);
-  }
-}
 
 template <class T>
 void write_case(const shared_case<T>& c, const std::filesystem::path& folder) {
@@ -142,12 +124,12 @@ std::vector<shared_case<T>> cases() {
 
 template <class T>
 void compare_with_torch(double bound) {
-  need_torch();
+  support::need_python("torch, numpy", "PyTorch (apt install python3-torch)");
   const files_test::temporary_folder folder;
   const std::vector<shared_case<T>> all = cases<T>();
   for (const auto& c : all) { write_case(c, folder.path()); }
   const support::outcome ran =
-      run_python(std::string(MSG_SOURCE_DIR) + "/tests/reference/transformer.py .", folder.path());
+      support::run_python(std::string(MSG_SOURCE_DIR) + "/tests/reference/transformer.py .", folder.path());
   CAPTURE(ran.error);
   REQUIRE(ran.code == 0);
   for (const auto& c : all) {

@@ -143,7 +143,7 @@ TEST_CASE("the keys of the metrics are those that other programs rely on", "[rep
                                                                  "tokens_per_second", "val_loss"});
   CHECK(keys(to_json(growth_record{})) ==
         std::vector<std::string>{"axis", "bits_equal", "event", "from", "group", "limit", "loss_after", "loss_before",
-                                 "max_abs_logit_diff", "rule", "seen", "step", "to", "trigger", "why"});
+                                 "max_abs_logit_diff", "promised", "rule", "seen", "step", "to", "trigger", "why"});
   CHECK(keys(to_json(end_record{})) ==
         std::vector<std::string>{"event", "flops", "parameters", "seconds", "step", "tokens", "val_loss"});
   CHECK(to_json(step_record{})["event"] == "step");

@@ -23,6 +23,17 @@ constexpr const char* grouped_schedule = R"({"version": 1,
     {"at": {"step": 7}, "grow": {"hidden": 16, "heads": 4, "kv_heads": 2}, "ramp": {"shape": "cosine", "steps": 6}},
     {"at": {"step": 15}, "grow": {"ffn": 32, "layers": 3}, "ramp": {"shape": "linear", "steps": 4}}]})";
 
+// One FFN becomes experts, those are copied, and more come behind a mask.
+constexpr const char* experts_schedule = R"({"version": 1,
+  "start": {"hidden": 8, "ffn": 16, "heads": 2, "layers": 2, "experts": 1},
+  "lr": {"policy": "cosine", "peak": 3e-3, "min": 3e-4, "warmup_steps": 2},
+  "stages": [
+    {"at": {"step": 3}, "grow": {"ffn": 24}, "ramp": {"shape": "linear", "steps": 6}},
+    {"at": {"step": 6}, "grow": {"experts": 3}, "rule": "upcycle"},
+    {"at": {"step": 11}, "grow": {"experts": 6, "hidden": 12}, "rule": {"experts": "expert_copies", "hidden": "mask"},
+     "ramp": {"shape": "linear", "steps": 4}},
+    {"at": {"step": 15}, "grow": {"experts": 8}, "ramp": {"shape": "linear", "steps": 4}}]})";
+
 struct kind {
   const char* name;
   const char* program;
@@ -32,7 +43,8 @@ struct kind {
 
 [[nodiscard]] std::vector<kind> kinds() {
   return {{"bert", MSG_TRAIN_BERT, {"--seq", "32"}, schedule},
-          {"llama", MSG_TRAIN_GPT, {"--arch", "llama", "--head-dim", "4"}, grouped_schedule}};
+          {"llama", MSG_TRAIN_GPT, {"--arch", "llama", "--head-dim", "4"}, grouped_schedule},
+          {"experts", MSG_TRAIN_GPT, {"--arch", "llama", "--head-dim", "4"}, experts_schedule}};
 }
 
 /// A place for one kind of model.
@@ -134,6 +146,107 @@ TEST_CASE("checkpoints of BERT and Llama have Hugging Face's names and keys, or 
   CHECK(has(names, "lm_head.weight"));
   REQUIRE(llama.train_new("tied", {"--tied"}).code == 0);
   CHECK_FALSE(has(tensor_names(llama, "tied"), "lm_head.weight"));
+}
+
+TEST_CASE("one FFN becomes experts that a checkpoint holds as Mixtral's, and copies of them are chosen together",
+          "[trainer][experts]") {
+  const workplace place = place_of(kinds()[2]);
+  const outcome done = place.train_new("run", {"--save-every", "1", "--experts", "8"});
+  INFO(done.error);
+  REQUIRE(done.code == 0);
+  const std::vector<json> growths = of_event(place.metrics("run"), "growth");
+  REQUIRE(growths.size() == 5); // one for each axis
+  const auto told = [&](std::size_t g, const char* axis, msg::index from, msg::index to, const char* rule) {
+    CAPTURE(g);
+    CHECK(growths[g].at("axis") == axis);
+    CHECK(growths[g].at("from") == from);
+    CHECK(growths[g].at("to") == to);
+    CHECK(growths[g].at("rule") == rule);
+  };
+  told(1, "experts", 1, 3, "upcycle/expert_copies");
+  told(4, "experts", 6, 8, "mask");
+  CHECK(growths[1].at("promised") == "to rounding");
+  CHECK(growths[4].at("promised") == "exact");
+  // the gates' sum is 1 but for rounding: some ten sums of 24 terms on one another, of logits below 1
+  CHECK(growths[1].at("max_abs_logit_diff").get<double>() < 24 * 10 * 1.2e-7);
+
+  const json dense = json::parse(read_bytes(place / "run/step-00000023/config.json"));
+  CHECK(dense.at("model_type") == "mixtral");
+  CHECK(dense.at("num_local_experts") == 8);
+  CHECK(dense.at("num_experts_per_tok") == 4); // two copies of each of the two that were
+  CHECK(of_event(place.metrics("run"), "step").back().at("dims").at("experts") == 8);
+  CHECK(of_event(place.metrics("run"), "step").front().at("dims").at("experts") == 1);
+  const std::vector<std::string> names = tensor_names(place, "run");
+  CHECK(has(names, "model.layers.1.block_sparse_moe.gate.weight"));
+  CHECK(has(names, "model.layers.1.block_sparse_moe.experts.7.w3.weight"));
+  CHECK_FALSE(has(names, "model.layers.1.mlp.up_proj.weight"));
+}
+
+TEST_CASE("a plan counts the experts that work on a token", "[trainer][experts]") {
+  const workplace place = place_of(kinds()[2]);
+  const outcome plan = place.train({"--data", "text", "--arch", "llama", "--schedule", "llama-upcycle", "--plan-only"});
+  INFO(plan.error);
+  REQUIRE(plan.code == 0);
+  for (const char* sizes : {"C192 F256 H6 K3 L4 ", "C192 F256 H6 K3 L4 E4 ", "C192 F256 H6 K3 L4 E8 "}) {
+    CHECK(plan.out.find(sizes) != std::string::npos);
+  }
+}
+
+TEST_CASE("a run may begin with experts, and as many work on a token as is asked for", "[trainer][experts]") {
+  const workplace place = place_of(kinds()[2]);
+  const outcome done = place.train_new("run", {"--schedule", "none", "--experts", "5", "--experts-per-token", "3",
+                                               "--steps", "2", "--hidden", "8", "--heads", "2", "--kv-heads", "2"});
+  INFO(done.error);
+  REQUIRE(done.code == 0);
+  CHECK(checkpoint_json(place, "run", "config.json").at("num_local_experts") == 5);
+  CHECK(checkpoint_json(place, "run", "config.json").at("num_experts_per_tok") == 3);
+  // told before the growth, known after a resume
+  REQUIRE(place.train_new("late", {"--experts-per-token", "1", "--max-seconds", "1e-9"}).code == 0);
+  REQUIRE(place.train({"--resume", "late", "--max-seconds", "0"}).code == 0);
+  CHECK(checkpoint_json(place, "late", "config.json").at("num_experts_per_tok") == 2); // 1, copied once
+}
+
+TEST_CASE("experts that cannot be are refused before the first step, in one line", "[trainer][experts]") {
+  const workplace place = place_of(kinds()[2]);
+  const auto refused = [&](const std::vector<std::string>& more, const std::string& why) {
+    const outcome done = place.train_new("run", more);
+    CHECK(done.code == 2);
+    CHECK(one_line(done.error));
+    INFO(done.error);
+    CHECK(done.error.find(why) != std::string::npos);
+  };
+  refused({"--rule", "mask"}, "stages[1]: msg: unsupported: axis 'experts'");
+  refused({"--experts", "4"}, "--experts expected 8, found 4");
+  refused({"--experts-per-token", "4"}, "stages[1]");
+  refused({"--experts-per-token", "0"}, "--experts-per-token expected at least 1, found 0");
+  refused({"--arch", "gpt2", "--experts", "8"}, "--experts expected 1, or --arch llama");
+  refused({"--arch", "gpt2"}, "experts");
+}
+
+TEST_CASE("with dropout a run resumes to the same bits, and growths are checked without it", "[trainer][dropout]") {
+  for (const kind& k : kinds()) {
+    CAPTURE(k.name);
+    kind dropping = k;
+    for (const char* word : {"--dropout", "0.2", "--accumulate", "2", "--batch", "2"}) {
+      dropping.always.push_back(word);
+    }
+    const workplace place = place_of(dropping);
+    check_resume_at_every_step(place);
+    for (const json& g : of_event(place.metrics("whole"), "growth")) {
+      CHECK(g.at("max_abs_logit_diff").get<double>() < 1e-4);
+    }
+    REQUIRE(place.train_new("without", {"--dropout", "0"}).code == 0);
+    CHECK(checkpoint_of(place, "without") != checkpoint_of(place, "whole"));
+    const json config = checkpoint_json(place, "whole", "config.json");
+    CHECK(config.at(std::string{k.name} == "bert" ? "attention_probs_dropout_prob" : "attention_dropout") == 0.2);
+  }
+  const workplace place = place_of(kinds()[0]);
+  for (const char* rate : {"1", "-0.1", "nan"}) {
+    const outcome refused = place.train_new("refused", {"--dropout", rate});
+    CHECK(refused.code == 2);
+    CHECK(one_line(refused.error));
+    CHECK(refused.error.find("--dropout") != std::string::npos);
+  }
 }
 
 TEST_CASE("BERT and Llama killed at random moments resume to the same bits", "[trainer]") {

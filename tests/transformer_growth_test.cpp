@@ -8,7 +8,9 @@
 
 #include <msg/rules/expert_copies.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -333,6 +335,67 @@ TEST_CASE("copies of experts behind gates that sum to 1 keep the function, of a 
     state.sizes.chosen = 2;
     CHECK(std::abs(run(state, data, born).loss - was.loss) > 1e-4);
   }
+}
+
+TEST_CASE("a stage makes experts of the one FFN, keeps the function, and its router begins without a past",
+          "[growth][transformer][experts]") {
+  const form f = GENERATE(form::llama, form::tied_llama);
+  const index experts = GENERATE(2, 5);
+  const index chosen = GENERATE(1, 2);
+  CAPTURE(tiny::name_of(f), experts, chosen);
+  config sizes = as(f, small);
+  sizes.chosen = chosen;
+  const tiny::batch data = batch_of(sizes);
+  reference::model_state<double> state = support::trained<double>(sizes, data);
+  const reference::model_state<double> dense = state;
+  const support::result<double> was = run(state, data, born);
+  const msg::stage stage{
+      .grow = {{"experts", experts}, {"ffn", small.ffn + 3}}, .rule = "mask", .rules = {{"experts", "upcycle"}}};
+  CHECK(reference::after_stage(sizes, stage).experts == experts);
+  reference::grow(state, reference::plan_of_stage(sizes, stage, 5), born, msg::linear_ramp{10});
+  CHECK(state.sizes == reference::after_stage(sizes, stage));
+  CHECK(state.sizes.chosen == chosen);
+  CHECK(std::abs(run(state, data, born).loss - was.loss) <= rounding<double>);
+
+  // every expert is the FFN that was, in its old units
+  const reference::tensor<double>& old = dense.values["model.layers.*.mlp.up_proj.weight"];
+  const reference::tensor<double>& now = state.values["model.layers.*.block_sparse_moe.experts.*.w3.weight"];
+  const index rows = old.shape[1], more = now.shape[2], width = old.shape[2];
+  index wrong = 0;
+  for (index slice = 0; slice < now.shape[0] * experts; ++slice) {
+    for (index i = 0; i < rows * width; ++i) {
+      const auto is = static_cast<std::size_t>(slice * more * width + i);
+      const auto from = static_cast<std::size_t>(slice / experts * rows * width + i);
+      wrong += now.data[is] == old.data[from] ? 0 : 1;
+    }
+  }
+  CHECK(wrong == 0);
+
+  const msg::schema schema = reference::schema_of(state.sizes);
+  const std::string router = "model.layers.*.block_sparse_moe.gate.weight";
+  const auto& momentum = state.moment1[router].data;
+  CHECK(std::count(momentum.begin(), momentum.end(), 0.0) == static_cast<std::ptrdiff_t>(momentum.size()));
+  const auto births = [&](const std::string& name, std::size_t dim) {
+    return state.ages(schema.at(name), born + 3).birth[dim];
+  };
+  CHECK(births(router, 1) == std::vector<index>(static_cast<std::size_t>(experts), born));
+  std::vector<index> of_experts(static_cast<std::size_t>(experts), born);
+  of_experts[0] = 0; // the first is the old one, moments and all
+  CHECK(births("model.layers.*.block_sparse_moe.experts.*.w1.weight", 1) == of_experts);
+}
+
+TEST_CASE("a router that would have nothing to choose from is refused", "[growth][transformer][experts]") {
+  const config sizes = as(form::llama, small);
+  const auto refusal = [&](const config& c, const char* rule) {
+    try {
+      (void)reference::after_stage(c, {.grow = {{"experts", 4}}, .rule = rule});
+    } catch (const msg::error& failure) { return std::string(failure.what()); }
+    return std::string();
+  };
+  CHECK(refusal(sizes, "upcycle").empty());
+  CHECK(refusal(sizes, "mask").find("copies of the one FFN") != std::string::npos);
+  CHECK(refusal(sizes, "stack").find("experts") != std::string::npos);
+  CHECK(refusal(as(form::gpt2, small), "upcycle").find("experts") != std::string::npos);
 }
 
 TEST_CASE("with ages the first updates of fresh entries stay as small as any, with a stale counter they do not",

@@ -178,6 +178,20 @@ TEST_CASE("growths of several axes are followed to the places of old entries, wh
   CHECK(found.outputs.count == 4 * 2 * 4);
 }
 
+TEST_CASE("outputs are not taken for the logits of a router that grows", "[verify][growth][experts]") {
+  const msg::axis experts{"experts", 2}, hidden{"hidden", 3}, vocab{"vocab", 4};
+  msg::schema s;
+  s.weight("router", out(experts), in(hidden)).weight("up", each(experts), out(hidden), in(hidden));
+  s.weight("head", out(vocab), in(hidden)).logits(experts).logits(vocab);
+  const std::vector<float> old{1, 2, 3, 4, 5, 6, 7, 8};
+  const msg::plan routed{s, {experts.grow_to(4)}, msg::expert_copies{}};
+  const msg::verifier check{routed, msg::evaluation{0.5, old}};
+  CHECK(check.against(msg::evaluation{0.5, old}).same_bits());
+  const msg::plan both{s, {experts.grow_to(4, {.rule = msg::expert_copies{}}), vocab.grow_to(5)}};
+  const std::vector<float> wider{1, 2, 3, 4, 0, 5, 6, 7, 8, 0};
+  CHECK(msg::verifier{both, msg::evaluation{0.5, old}}.against(msg::evaluation{0.5, wider}).same_bits());
+}
+
 TEST_CASE("copies have their share of the old gradient", "[verify][growth]") {
   const double first = GENERATE(0.0, 0.7); // evenly; the first of them gets 0.7
   const std::string axis = GENERATE("ffn", "heads");

@@ -65,7 +65,7 @@ template <class T>
 
 } // namespace detail
 
-/// out = a . softmax(q k^T / sqrt(D)) v, head by head.
+/// out = a . drop(softmax(q k^T / sqrt(D))) v, head by head; drop: nothing, or what s.drop says.
 ///
 /// qkv      (B * T, (H + 2 K) * D): columns are all queries, then all keys, then all values
 /// heads    (H) or none: factor a of each head's output; a head at exactly 0 is not computed at all
@@ -99,6 +99,9 @@ void attention_forward(const attention_shape& s, const T* qkv, const msg::mask_v
           row[j] = msg::detail::exp_approx(msg::detail::fused(row[j], scale, -shift));
           return row[j];
         });
+        if (s.drop) {
+          drop_units(msg::serial_team{}, s.drop, s.weights_row(sequence, head, first + r), row, row, worked);
+        }
         std::fill(row + worked, row + keys, T(0));
         log_sums[first + r] = shift + std::log(sum);
         factor[r] = gate / sum;
@@ -155,12 +158,15 @@ void attention_backward(const attention_shape& s, const T* qkv, const msg::mask_
           const T* const dy_row = dy_block + r * width;
           const index worked = detail::close_row(p, s.causal ? first + r + 1 : keys, keys);
           const T shift = log_sums[first + r];
-          // sum_j p_j dp_j, by way of the output: p v = y / gate and dp = gate dy v^T
+          const index number = s.weights_row(sequence, head, first + r);
+          if (s.drop) { drop_units(msg::serial_team{}, s.drop, number, dp, dp, worked); }
+          // sum_j p_j dp_j, by way of the output: drop(p) v = y / gate and dp = gate drop(dy v^T)
           const T mean = msg::serial_team{}.sum(s.head_dim, [=](index d) { return y_row[d] * dy_row[d]; });
           for (index j = 0; j < worked; ++j) {
             p[j] = msg::detail::exp_approx(msg::detail::fused(p[j], scale, -shift));
             dp[j] = scale * p[j] * (dp[j] - mean);
           }
+          if (s.drop) { drop_units(msg::serial_team{}, s.drop, number, p, p, worked); }
           std::fill(p + worked, p + keys, T(0));
           std::fill(dp + worked, dp + keys, T(0));
         }

@@ -83,6 +83,7 @@ struct score_row {
   index token;   // (B, T)
   index head;    // of queries
   index log_sum; // its place in (B, H, T)
+  index number;  // as dropped_units count it
   index seen;    // leading keys it sees; 0: a query of padding, or of a head that is off
   T gate;        // of the head
   T scale;       // 1 / sqrt(D)
@@ -98,6 +99,7 @@ template <class T>
   return {at.sequence * s.tokens + query,
           at.head,
           (at.sequence * s.heads + at.head) * s.tokens + query,
+          s.weights_row(at.sequence, at.head, query),
           off ? 0 : (s.causal ? query + 1 : length),
           gate,
           static_cast<T>(1 / std::sqrt(static_cast<double>(s.head_dim)))};
@@ -105,7 +107,7 @@ template <class T>
 
 } // namespace detail
 
-/// scores become a . softmax(scores / sqrt(D)), head by head: the weights of the values. Row: (item, query).
+/// scores become a . drop(softmax(scores / sqrt(D))), head by head: the weights of the values. Row: (item, query).
 ///
 /// scores   (items, rows, keys), q k^T
 /// log_sum  (B, H, T), as attention_forward() leaves it
@@ -133,16 +135,20 @@ struct attention_weights {
     const index seen = r.seen;
     team.each(seen, [=](index j) { x[j] = factor * msg::detail::exp_approx(msg::detail::fused(x[j], scale, -shift)); });
     team.each(keys - seen, [=](index j) { x[seen + j] = T(0); });
+    if (batch.shape.drop) {
+      team.sync();
+      drop_units(team, batch.shape.drop, r.number, x, x, seen);
+    }
     if (team.rank() == 0) { log_sum[r.log_sum] = shift + std::log(sum); }
   }
 };
 
 /// The way back through the softmax. Row: (item, query). With p = softmax(scores / sqrt(D)):
 ///
-///   scores   (items, rows, keys), q k^T; becomes a p
-///   dscores  (items, rows, keys), dout v^T; becomes the gradient of q k^T: p (a dscores - sum p a dscores) / sqrt(D)
+///   scores   (items, rows, keys), q k^T; becomes a drop(p)
+///   dscores  (items, rows, keys), dout v^T =: s; becomes the gradient of q k^T: p (a drop(s) - sum) / sqrt(D)
 ///
-/// out, dout  (B * T, H * D): sum p a dscores is their product along the head
+/// out, dout  (B * T, H * D): sum = sum p a drop(s) is their product along the head
 /// log_sum    (B, H, T)
 /// Where a is 0, and for padding, both become 0.
 template <class T>
@@ -174,11 +180,20 @@ struct attention_gradients {
     const T shift = log_sum[r.log_sum];
     const T scale = r.scale;
     const T gate = r.gate;
+    const dropped_units drop = batch.shape.drop;
+    if (drop) {
+      drop_units(team, drop, r.number, slope, slope, seen);
+      team.sync();
+    }
     team.each(seen, [=](index j) {
       const T p = msg::detail::exp_approx(msg::detail::fused(weight[j], scale, -shift));
       weight[j] = gate * p;
       slope[j] = scale * p * msg::detail::fused(gate, slope[j], -mean);
     });
+    if (drop) {
+      team.sync();
+      drop_units(team, drop, r.number, weight, weight, seen);
+    }
   }
 };
 

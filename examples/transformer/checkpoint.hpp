@@ -5,6 +5,7 @@
 #include "transformer/run_directory.hpp"
 #include "transformer/safetensors.hpp"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <span>
@@ -17,7 +18,7 @@ namespace reference {
 
 /// One parameter and its optimizer state as the trainer holds them. Where the name has a `*`, as in
 /// "transformer.h.*.mlp.c_fc.weight", the layers are stacked: the leading extent counts them, and files hold one tensor
-/// per layer.
+/// per layer; a second `*` stands for the experts, and files hold one per layer and expert.
 template <class T>
 struct stored_parameter {
   std::string name{};              // stored_name() of the schema's
@@ -47,22 +48,27 @@ struct tensor_slot {
   std::span<T> data{};
 };
 
-// Appends the slots of one buffer of a parameter: one per layer if it is stacked, else one.
+// Appends the slots of one buffer of a parameter: one for each layer and expert that it stacks.
 template <class T>
 void add_slots(std::vector<tensor_slot<T>>& slots, std::string_view prefix, const stored_parameter<T>& parameter,
                std::span<T> data) {
   if (data.empty()) { return; }
-  const std::size_t star = parameter.name.find('*');
-  const std::string start{prefix};
-  const msg::index layers = star == std::string::npos ? 1 : parameter.shape.front();
-  const std::size_t count = data.size() / static_cast<std::size_t>(layers);
-  for (msg::index layer = 0; layer < layers; ++layer) {
-    tensor_slot<T> slot{start + parameter.name, parameter.shape, {}};
-    if (star != std::string::npos) {
-      slot.name.replace(start.size() + star, 1, std::to_string(layer));
-      slot.shape.erase(slot.shape.begin());
+  const auto stars = std::count(parameter.name.begin(), parameter.name.end(), '*');
+  msg::index slices = 1;
+  for (auto extent = parameter.shape.begin(); extent != parameter.shape.begin() + stars; ++extent) {
+    slices *= *extent;
+  }
+  const std::size_t count = data.size() / static_cast<std::size_t>(slices);
+  for (msg::index slice = 0; slice < slices; ++slice) {
+    tensor_slot<T> slot{std::string{prefix} + parameter.name, {}, {}};
+    slot.shape.assign(parameter.shape.begin() + stars, parameter.shape.end());
+    msg::index rest = slice;
+    for (auto which = stars; which-- > 0;) { // the last `*` counts fastest
+      const msg::index extent = parameter.shape[static_cast<std::size_t>(which)];
+      slot.name.replace(slot.name.rfind('*'), 1, std::to_string(rest % extent));
+      rest /= extent;
     }
-    slot.data = data.subspan(static_cast<std::size_t>(layer) * count, count);
+    slot.data = data.subspan(static_cast<std::size_t>(slice) * count, count);
     slots.push_back(std::move(slot));
   }
 }

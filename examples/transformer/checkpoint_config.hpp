@@ -24,6 +24,7 @@ struct saved_config {
   std::string why{};
   std::int32_t pad = -1;            // id of the padding token (BERT), -1: none
   std::vector<float> norm_splits{}; // model_state::norm_splits
+  double dropout = 0;               // as trained with; written, as that of a file is its trainer's business
 };
 
 /// The name of a parameter of the schema in model files. GPT-2's schema has the names of the model without its head.
@@ -55,7 +56,7 @@ why_not_plain(const config& c, const std::vector<std::pair<std::string, double>>
 namespace detail {
 
 // Byte-level models have no begin and no end; where a tokenizer has them, who samples says so.
-[[nodiscard]] inline json gpt2_keys(const config& c) {
+[[nodiscard]] inline json gpt2_keys(const config& c, double dropout) {
   return {{"vocab_size", c.vocab},
           {"n_positions", c.positions},
           {"n_ctx", c.positions},
@@ -66,16 +67,16 @@ namespace detail {
           {"head_dim", c.head_dim},
           {"activation_function", "gelu_new"},
           {"layer_norm_epsilon", c.norm_eps},
-          {"embd_pdrop", 0.0},
-          {"attn_pdrop", 0.0},
-          {"resid_pdrop", 0.0},
+          {"embd_pdrop", dropout},
+          {"attn_pdrop", dropout},
+          {"resid_pdrop", dropout},
           {"scale_attn_weights", true},
           {"scale_attn_by_inverse_layer_idx", false},
           {"reorder_and_upcast_attn", false},
           {"bos_token_id", nullptr},
           {"eos_token_id", nullptr}};
 }
-[[nodiscard]] inline json bert_keys(const config& c, std::int32_t pad) {
+[[nodiscard]] inline json bert_keys(const config& c, std::int32_t pad, double dropout) {
   return {{"vocab_size", c.vocab},
           {"max_position_embeddings", c.positions},
           {"type_vocab_size", c.types},
@@ -88,34 +89,54 @@ namespace detail {
           {"layer_norm_eps", c.norm_eps},
           {"position_embedding_type", "absolute"},
           {"pad_token_id", pad >= 0 ? json(pad) : json(nullptr)},
-          {"hidden_dropout_prob", 0.0},
-          {"attention_probs_dropout_prob", 0.0},
+          {"hidden_dropout_prob", dropout},
+          {"attention_probs_dropout_prob", dropout},
           {"classifier_dropout", nullptr}};
 }
-[[nodiscard]] inline json llama_keys(const config& c) {
-  return {{"vocab_size", c.vocab},
-          {"max_position_embeddings", c.positions},
-          {"hidden_size", c.hidden},
-          {"num_hidden_layers", c.layers},
-          {"num_attention_heads", c.heads},
-          {"num_key_value_heads", kv_heads_of(c)},
-          {"intermediate_size", c.ffn},
-          {"head_dim", c.head_dim},
-          {"hidden_act", "silu"},
-          {"rms_norm_eps", c.norm_eps},
-          {"rope_theta", c.rope_theta}, // transformers 4
-          {"rope_scaling", nullptr},
-          {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", c.rope_theta}}}, // transformers 5
-          {"attention_bias", false},
-          {"mlp_bias", false},
-          {"attention_dropout", 0.0},
-          {"pretraining_tp", 1},
-          {"bos_token_id", nullptr},
-          {"eos_token_id", nullptr}};
+[[nodiscard]] inline json llama_keys(const config& c, double dropout) {
+  json keys = {{"vocab_size", c.vocab},
+               {"max_position_embeddings", c.positions},
+               {"hidden_size", c.hidden},
+               {"num_hidden_layers", c.layers},
+               {"num_attention_heads", c.heads},
+               {"num_key_value_heads", kv_heads_of(c)},
+               {"intermediate_size", c.ffn},
+               {"head_dim", c.head_dim},
+               {"hidden_act", "silu"},
+               {"rms_norm_eps", c.norm_eps},
+               {"rope_theta", c.rope_theta}, // transformers 4
+               {"rope_scaling", nullptr},
+               {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", c.rope_theta}}}, // transformers 5
+               {"attention_dropout", dropout},
+               {"bos_token_id", nullptr},
+               {"eos_token_id", nullptr}};
+  if (c.experts == 0) {
+    keys.update({{"attention_bias", false}, {"mlp_bias", false}, {"pretraining_tp", 1}});
+  } else { // no loss but that of the tokens
+    keys.update({{"num_local_experts", c.experts},
+                 {"num_experts_per_tok", c.chosen},
+                 {"output_router_logits", false},
+                 {"router_aux_loss_coef", 0.0},
+                 {"router_jitter_noise", 0.0},
+                 {"sliding_window", nullptr}});
+  }
+  return keys;
 }
 
-inline constexpr std::array<std::string_view, 3> model_classes{"GPT2LMHeadModel", "BertForPreTraining",
-                                                               "LlamaForCausalLM"}; // by architecture
+/// What Hugging Face calls a model: model_type, its class, and the architecture here.
+struct model_kind {
+  std::string_view type;
+  std::string_view class_name;
+  architecture arch;
+};
+inline constexpr std::array<model_kind, 4> model_kinds{{{"gpt2", "GPT2LMHeadModel", architecture::gpt2},
+                                                        {"bert", "BertForPreTraining", architecture::bert},
+                                                        {"llama", "LlamaForCausalLM", architecture::llama},
+                                                        {"mixtral", "MixtralForCausalLM", architecture::llama}}};
+
+[[nodiscard]] inline const model_kind& kind_of(const config& c) {
+  return model_kinds[c.experts > 0 ? 3 : static_cast<std::size_t>(c.arch)];
+}
 
 // Values that would make another model: each is a finding.
 inline void expect_value(object_reader& keys, std::string_view key, const json& expected) {
@@ -149,7 +170,7 @@ inline void read_bert(object_reader& keys, config& c) {
   expect_value(keys, "hidden_act", "gelu");
   expect_value(keys, "position_embedding_type", "absolute");
 }
-inline void read_llama(object_reader& keys, config& c) {
+inline void read_llama(object_reader& keys, config& c, bool mixture) {
   c.positions = keys.integer("max_position_embeddings", 1, most_size);
   c.hidden = keys.integer("hidden_size", 1, most_size);
   c.layers = keys.integer("num_hidden_layers", 1, most_size);
@@ -160,6 +181,12 @@ inline void read_llama(object_reader& keys, config& c) {
   c.ffn = keys.integer("intermediate_size", 1, most_size);
   c.norm_eps = keys.number("rms_norm_eps", 0, 1, 1e-6);
   c.rope_theta = keys.number("rope_theta", 1, 1e12, 10000.0);
+  if (mixture) {
+    c.experts = keys.integer("num_local_experts", 1, most_size);
+    c.chosen = keys.integer("num_experts_per_tok", 1, c.experts, std::min<msg::index>(2, c.experts));
+    expect_value(keys, "sliding_window", nullptr);
+    expect_value(keys, "router_jitter_noise", 0.0);
+  }
   expect_value(keys, "hidden_act", "silu");
   expect_value(keys, "attention_bias", false);
   expect_value(keys, "mlp_bias", false);
@@ -197,13 +224,14 @@ template <class T>
 [[nodiscard]] json config_json(const saved_config& saved) {
   const config& c = saved.sizes;
   const bool plain = saved.why.empty();
-  json document = c.arch == architecture::bert    ? detail::bert_keys(c, saved.pad)
-                  : c.arch == architecture::llama ? detail::llama_keys(c)
-                                                  : detail::gpt2_keys(c);
+  json document = c.arch == architecture::bert    ? detail::bert_keys(c, saved.pad, saved.dropout)
+                  : c.arch == architecture::llama ? detail::llama_keys(c, saved.dropout)
+                                                  : detail::gpt2_keys(c, saved.dropout);
   json classes = json::array();
-  if (plain) { classes.push_back(detail::model_classes[static_cast<std::size_t>(c.arch)]); }
+  const detail::model_kind& kind = detail::kind_of(c);
+  if (plain) { classes.push_back(kind.class_name); }
   document["architectures"] = classes;
-  document["model_type"] = (plain ? "" : "msg_") + std::string(name_of(c.arch));
+  document["model_type"] = (plain ? "" : "msg_") + std::string(kind.type);
   document["initializer_range"] = 0.02;
   document["tie_word_embeddings"] = c.tied;
   document["torch_dtype"] = sizeof(T) == 8 ? "float64" : "float32";
@@ -217,19 +245,21 @@ template <class T>
 [[nodiscard]] inline saved_config read_config(const json& document, const std::string& file) {
   findings found(file);
   object_reader keys(document, "", found);
-  static constexpr std::string_view types[] = {"gpt2", "bert", "llama", "msg_gpt2", "msg_bert", "msg_llama"};
+  static constexpr std::string_view types[] = {"gpt2",     "bert",     "llama",     "mixtral",
+                                               "msg_gpt2", "msg_bert", "msg_llama", "msg_mixtral"};
   const std::size_t type = keys.word("model_type", types);
-  const bool plain = type < architecture_names.size();
-  const std::string arch{architecture_names[type % architecture_names.size()]};
+  const bool plain = type < detail::model_kinds.size();
+  const detail::model_kind& kind = detail::model_kinds[type % detail::model_kinds.size()];
+  const std::string arch{kind.type};
   saved_config saved;
   config& c = saved.sizes;
-  c = defaults_of(static_cast<architecture>(type % architecture_names.size()));
+  c = defaults_of(kind.arch);
   if (!found.empty()) { found.throw_if_any(); } // what the other keys mean is not known
   c.vocab = keys.integer("vocab_size", 1, most_size);
   switch (c.arch) {
     case architecture::gpt2: detail::read_gpt2(keys, c); break;
     case architecture::bert: detail::read_bert(keys, c); break;
-    case architecture::llama: detail::read_llama(keys, c); break;
+    case architecture::llama: detail::read_llama(keys, c, kind.type == "mixtral"); break;
   }
   const json* head_dim = keys.find("head_dim");
   c.head_dim = head_dim == nullptr || head_dim->is_null() ? c.hidden / std::max(c.heads, msg::index{1})

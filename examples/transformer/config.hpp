@@ -71,6 +71,7 @@ struct features {
   activation act;
   bool rotary;          // positions turn queries and keys; otherwise an embedding is added
   bool causal;          // a token sees itself and those before it; otherwise all
+  bool drops_embedding; // dropout has a place before the first layer
   bool masked_language; // hidden tokens are predicted, and whether one sentence follows another; otherwise next tokens
 };
 
@@ -78,15 +79,19 @@ struct features {
   using msg::norm_kind;
   using msg::norm_position;
   switch (a) {
-    case architecture::bert: return {norm_kind::layer, norm_position::post, activation::gelu_erf, false, false, true};
-    case architecture::llama: return {norm_kind::rms, norm_position::pre, activation::swiglu, true, true, false};
+    case architecture::bert:
+      return {norm_kind::layer, norm_position::post, activation::gelu_erf, false, false, true, true};
+    case architecture::llama: return {norm_kind::rms, norm_position::pre, activation::swiglu, true, true, false, false};
     case architecture::gpt2: break;
   }
-  return {norm_kind::layer, norm_position::pre, activation::gelu_tanh, false, true, false};
+  return {norm_kind::layer, norm_position::pre, activation::gelu_tanh, false, true, true, false};
 }
 
 /// K: heads of keys and values.
 [[nodiscard]] constexpr index kv_heads_of(const config& c) noexcept { return c.kv_heads == 0 ? c.heads : c.kv_heads; }
+
+/// E, where one FFN counts as one expert.
+[[nodiscard]] constexpr index experts_of(const config& c) noexcept { return c.experts == 0 ? 1 : c.experts; }
 
 /// The parameters of a config as the library sees them, stacked over layers; names and order are those of the schema.
 [[nodiscard]] inline msg::schema schema_of(const config& c) {
@@ -219,25 +224,25 @@ template <class T>
   return 6 * weights + 12 * layers * width * length;
 }
 
-/// The architecture's own first values: weights N(0, 0.02^2), in GPT-2 those that write the residual stream narrower by
-/// sqrt(2 L), biases 0, gains 1. A function of (seed, name, element) alone.
+/// The architecture's own first values of a parameter: weights N(0, 0.02^2), in GPT-2 those that write the residual
+/// stream narrower by sqrt(2 L), biases 0, gains 1. A function of (seed, name, element) alone.
 /// Source: Radford et al. 2019, sec. 2.3; _init_weights of transformers' GPT2, Bert and LlamaPreTrainedModel.
+template <class T>
+void initialize(const config& c, std::uint64_t seed, const msg::parameter& p, storage<T>& data) {
+  if (p.what != msg::kind::weight) {
+    std::fill(data.begin(), data.end(), p.what == msg::kind::norm_gain ? T(1) : T(0));
+    return;
+  }
+  const bool residual = c.arch == architecture::gpt2 && p.name.find("c_proj") != std::string::npos;
+  const double deviation = residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(c.layers)) : 0.02;
+  const msg::random_stream stream{seed, msg::stream_of(p.name)};
+  for (std::size_t i = 0; i < data.size(); ++i) { data[i] = static_cast<T>(deviation * msg::random_normal(stream, i)); }
+}
+/// Those of every parameter.
 template <class T>
 void initialize(const config& c, std::uint64_t seed, tensor_set<T>& parameters) {
   const msg::schema names = schema_of(c);
-  for (const msg::parameter& p : names.parameters()) {
-    storage<T>& data = parameters[p.name].data;
-    if (p.what != msg::kind::weight) {
-      std::fill(data.begin(), data.end(), p.what == msg::kind::norm_gain ? T(1) : T(0));
-      continue;
-    }
-    const bool residual = c.arch == architecture::gpt2 && p.name.find("c_proj") != std::string::npos;
-    const double deviation = residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(c.layers)) : 0.02;
-    const msg::random_stream stream{seed, msg::stream_of(p.name)};
-    for (std::size_t i = 0; i < data.size(); ++i) {
-      data[i] = static_cast<T>(deviation * msg::random_normal(stream, i));
-    }
-  }
+  for (const msg::parameter& p : names.parameters()) { initialize(c, seed, p, parameters[p.name].data); }
 }
 
 template <class T>

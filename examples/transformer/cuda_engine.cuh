@@ -110,6 +110,21 @@ struct cuda_engine::implementation {
     model.reset(); // room for the tensors that grow
     gradients = {};
     ages.reset();
+    if (begins_mixture(state->sizes, plan)) {
+      const auto upload_router = [&](const tensor<float>& router) {
+        set::value_type there{router.name, router.shape, {}};
+        on.copy_in(std::span<const float>(router.data), there.data);
+        return there;
+      };
+      become_mixture(state->sizes, values, [&](const msg::parameter& p) {
+        return upload_router(router_values<float>(state->sizes, plan.seed(), p));
+      });
+      for (set* moment : {&moment1, &moment2}) {
+        become_mixture(state->sizes, *moment,
+                       [&](const msg::parameter& p) { return upload_router(router_moments<float>(p)); });
+      }
+      on.wait();
+    }
     grow_set(values, plan, msg::payload::value);
     grow_set(moment1, plan, msg::payload::moment1);
     grow_set(moment2, plan, msg::payload::moment2);

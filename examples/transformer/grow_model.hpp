@@ -4,6 +4,7 @@
 #include "transformer/config.hpp"
 #include "transformer/errors.hpp"
 #include "transformer/live_masks.hpp"
+#include "transformer/mixture.hpp"
 #include "transformer/tensors.hpp"
 
 #include <msg/apply.hpp>
@@ -35,6 +36,16 @@ inline constexpr std::pair<std::string_view, index config::*> config_axes[] = {
 /// Those that a schedule gives a size at the start.
 inline constexpr auto grown_axes = std::span(config_axes).first<4>();
 
+/// The size of an axis as schedules count it: key-value heads and experts are there even where they are not apart.
+[[nodiscard]] inline index size_on(const config& c, std::string_view axis) {
+  if (axis == "kv_heads") { return kv_heads_of(c); }
+  if (axis == "experts") { return experts_of(c); }
+  for (const auto& [name, member] : config_axes) {
+    if (name == axis) { return c.*member; }
+  }
+  return 0;
+}
+
 /// The config with other sizes; key-value heads follow the heads, their groups as they are, unless they are named.
 [[nodiscard]] inline config resized(const config& before, const msg::named_sizes& sizes) {
   config c = before;
@@ -49,6 +60,8 @@ inline constexpr auto grown_axes = std::span(config_axes).first<4>();
     c.kv_heads = c.heads * c.kv_heads / before.heads;
   }
   if (before.kv_heads == 0 && c.kv_heads == c.heads) { c.kv_heads = 0; }
+  if (before.experts != 1 && c.experts == 1) { c.experts = 0; } // one expert is an FFN
+  if (c.experts > 0) { c.chosen = std::min(c.chosen, c.experts); }
   return c;
 }
 
@@ -64,6 +77,20 @@ struct model_state {
 
   /// One mask value per unit of each axis at a step, for the model; empty views where the plain path runs.
   [[nodiscard]] live_masks masks(index step) const { return live_masks(growth, step, norm_splits); }
+
+  /// How old every entry of a parameter is. Of a router, no row is older than the growth that gave it a choice: before,
+  /// it had no gradient.
+  [[nodiscard]] msg::parameter_ages ages(const msg::parameter& p, index step) const {
+    msg::parameter_ages result = growth.ages(p, step);
+    for (const msg::growth_record& g : growth.log()) {
+      if (g.axis != "experts" || g.from != 1) { continue; }
+      for (std::size_t d = 0; d < p.dims.size(); ++d) {
+        if (p.dims[d].what != msg::role::out || !p.uses("experts", msg::role::out)) { continue; }
+        for (index& birth : result.birth[d]) { birth = std::max(birth, g.at_step); }
+      }
+    }
+    return result;
+  }
 };
 
 template <class T>
@@ -102,17 +129,18 @@ template <class T>
   return ramps;
 }
 
-/// The plan of a stage for a model as it is. Throws msg::error with every finding.
+/// The plan of a stage for a model as it is; where the stage makes experts of its FFNs, for mixture_of_one(). Throws
+/// msg::error with every finding.
 [[nodiscard]] inline msg::plan plan_of_stage(const config& now, const msg::stage& stage, std::uint64_t seed) {
-  const msg::schema schema = schema_of(now);
+  const bool begins = now.experts == 0 && msg::size_of(stage.grow, "experts") > 1;
+  const msg::schema schema = schema_of(begins ? mixture_of_one(now) : now);
   std::vector<msg::request> requests;
   msg::named_sizes sizes = stage.grow;
   if (schema.find_axis("kv_heads") != nullptr && msg::size_of(sizes, "kv_heads") == 0) {
     sizes.emplace_back("kv_heads", kv_heads_of(resized(now, sizes)));
   }
   for (const auto& [axis, size] : sizes) {
-    const msg::axis* known = schema.find_axis(axis);
-    if (known != nullptr && known->size == size) { continue; }
+    if (size == size_on(now, axis)) { continue; }
     std::optional<msg::placement> where; // none: append, or the rule's own order
     if (stage.placement == "prepend") { where = msg::placement::prepend(); }
     const bool interleaved = axis == "layers"
@@ -125,7 +153,7 @@ template <class T>
 }
 
 /// Sizes after a plan, and the constants that its contract asks for. Throws msg::error{unsupported} for those that the
-/// model has no place for.
+/// model has no place for, and for experts that a router could not learn to choose.
 [[nodiscard]] inline config sizes_after(const config& before, const msg::plan& plan) {
   msg::named_sizes sizes;
   for (const msg::axis& a : plan.after().axes()) { sizes.emplace_back(a.name, a.size); }
@@ -135,6 +163,14 @@ template <class T>
     if (c.axis == "experts") { // copies of experts are chosen together
       after.chosen = std::lround(static_cast<double>(before.chosen) * c.chosen_factor);
     }
+    if (begins_mixture(before, plan) && c.axis == "experts" && !c.gates_sum_to_one) {
+      throw msg::error(
+          {.code = msg::errc::unsupported,
+           .axis = c.axis,
+           .expected = "copies of the one FFN there is (rule upcycle)",
+           .found = "rule " + c.rule,
+           .hint = "behind a mask one expert alone is chosen, and its gate is 1 whatever the router says"});
+    }
     if (c.softmax_scale != 1 || c.logit_scale != 1) {
       throw msg::error({.code = msg::errc::unsupported,
                         .axis = c.axis,
@@ -143,6 +179,11 @@ template <class T>
     }
   }
   return after;
+}
+
+/// The model after a stage, without growing it: sizes, experts that a token chooses, constants.
+[[nodiscard]] inline config after_stage(const config& now, const msg::stage& stage) {
+  return sizes_after(now, plan_of_stage(now, stage, 0));
 }
 
 /// What norm statistics are weighted by after a plan: the splits of all copies so far, where they are not equally many.
@@ -181,6 +222,13 @@ void grow(model_state<T>& state, const msg::plan& plan, index step, const msg::r
   const config sizes = sizes_after(state.sizes, plan);
   std::vector<float> norm_splits = norm_splits_after(state.norm_splits, plan);
   state.growth.record(plan, step, ramp, ramps); // all three throw before anything is changed
+  if (begins_mixture(state.sizes, plan)) {
+    become_mixture(state.sizes, state.values,
+                   [&](const msg::parameter& p) { return router_values<T>(state.sizes, plan.seed(), p); });
+    for (tensor_set<T>* moment : {&state.moment1, &state.moment2}) {
+      become_mixture(state.sizes, *moment, router_moments<T>);
+    }
+  }
   const auto grow_set = [&](tensor_set<T>& set, msg::payload what) {
     for (const msg::param_plan& p : plan.parameters()) {
       tensor<T>& old = set[p.name];

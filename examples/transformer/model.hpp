@@ -3,6 +3,7 @@
 
 #include "transformer/backend.hpp"
 #include "transformer/config.hpp"
+#include "transformer/dropout.hpp"
 #include "transformer/experts.hpp"
 #include "transformer/ops.hpp"
 #include "transformer/parameters.hpp"
@@ -65,6 +66,7 @@ struct model_input {
   std::span<const std::int32_t> types{};         // (B, T), token types; absent: all 0
   std::span<const std::int32_t> lengths{};       // (B), tokens of each sequence, the rest is padding; absent: T
   std::span<const std::int32_t> next_sentence{}; // (B), BERT: class of each pair of sentences, negative: none
+  dropout drop{};                                // of a training step; none in evaluation
 };
 
 /// A Transformer of fixed sizes on batches of fixed shape: B sequences of T tokens, M = B * T rows. Parameters and
@@ -125,14 +127,29 @@ private:
   void take(const model_input& input, const masks& silence);
 
   [[nodiscard]] bool pre_norm() const noexcept { return features_.position == msg::norm_position::pre; }
-  [[nodiscard]] attention_shape attention() const noexcept {
+  [[nodiscard]] attention_shape attention(index layer) const noexcept {
     return {.batch = batch_,
             .tokens = tokens_,
             .heads = config_.heads,
             .kv_heads = kv_heads_of(config_),
             .head_dim = config_.head_dim,
             .causal = features_.causal,
-            .lengths = padded_ ? work_.lengths.data() : nullptr};
+            .lengths = padded_ ? work_.lengths.data() : nullptr,
+            .drop = dropped(dropout_place::attention, layer)};
+  }
+  [[nodiscard]] dropped_units dropped(dropout_place place, index layer = 0) const noexcept {
+    return drop_.rate == 0 ? dropped_units{} : dropped_units{drop_, place, layer};
+  }
+  void drop(row_range block, dropout_place place, index layer, const T* from, T* to) {
+    on_.run(block, config_.hidden, drop_row<T>{dropped(place, layer), from, to, config_.hidden});
+  }
+  /// What a sub-layer adds to the stream: its bias and dropout, where that is not left to the residual.
+  [[nodiscard]] const T* dropped_branch(row_range block, dropout_place place, index layer, const projection<const T>& w,
+                                        T* branch) {
+    if (drop_.rate == 0) { return w.matrices[0].bias; }
+    add_bias(on_, block, w, branch);
+    drop(block, place, layer, branch, branch);
+    return nullptr;
   }
   [[nodiscard]] float gate(index layer) const noexcept {
     return masks_.layers == nullptr ? 1.0F : masks_.layers[layer];
@@ -212,6 +229,7 @@ private:
   index head_rows_ = 0;          // rows that the head ran on
   index counted_ = 0;            // targets that count
   index counted_sentences_ = 0;
+  dropout drop_;
 };
 
 template <class T, backend_for<T> Backend>

@@ -165,6 +165,8 @@ template <class T, backend_for<T> Backend>
 void transformer<T, Backend>::layer_back(const pointers& p, const gradient_pointers& d, index l) {
   const index hidden = config_.hidden;
   const bool gated = gate(l) != 1.0F;
+  const bool drops = drop_.rate != 0;
+  const bool apart = gated || drops; // a sub-layer's output gets another gradient than the stream
   auto& x = layer(l);
   const auto& w = layer_of(p, l);
   T* const top = work_.stream_top.data();
@@ -173,9 +175,16 @@ void transformer<T, Backend>::layer_back(const pointers& p, const gradient_point
   T* const dnormed = work_.dnormed.data();
   T* const branch = work_.branch.data();
   T* const branch_2 = work_.branch_2.data();
-  // what reaches the sub-layers' outputs: pre-norm, the gradient of the stream itself or g times it
-  const T* const dffn = !pre_norm() ? middle : gated ? branch : top;
-  const T* const dattention = config_.parallel ? dffn : !pre_norm() || gated ? branch_2 : middle;
+  // what reaches the sub-layers' outputs: the gradient of the stream itself, or what gate and dropout leave of it
+  const T* const dffn = pre_norm() ? (apart ? branch : top) : drops ? branch : middle;
+  const T* const dattention = pre_norm() ? (config_.parallel && !drops ? dffn
+                                            : apart                    ? branch_2
+                                                                       : middle)
+                                         : (drops ? middle : branch_2);
+  const auto to_branch = [&](row_range block, dropout_place place, const T* from, T* to) {
+    if (gated) { on_.run(block, hidden, msg::residual_backward<T>{from, to, hidden, gate_pointer(l)}); }
+    if (drops) { drop(block, place, l, gated ? to : from, to); }
+  };
   const auto through_ffn = [&](row_range block, bool accumulate) {
     if (w.router.count == 0) {
       ffn_back(block, w.ffns[0], layer_of(d, l).ffns[0], x, dffn, dnormed, accumulate);
@@ -184,31 +193,33 @@ void transformer<T, Backend>::layer_back(const pointers& p, const gradient_point
     }
   };
   const auto copy = [&](row_range block, const T* from, T* to) {
-    on_.run(block, hidden, copy_row<T>{from, to, hidden});
+    on_.run(block, hidden, gather_row<T>{from, nullptr, to, hidden});
   };
 
   on_.blocks(rows(), [&](row_range block) {
     if (pre_norm()) {
-      if (gated) { on_.run(block, hidden, msg::residual_backward<T>{top, branch, hidden, gate_pointer(l)}); }
+      to_branch(block, dropout_place::after_ffn, top, branch);
       through_ffn(block, false);
       copy(block, top, middle);
       norm_back(block, rows(), before_ffn(l), w.norm_2, x.norm_2, dnormed, middle, true, 2);
-      if (gated && !config_.parallel) {
-        on_.run(block, hidden, msg::residual_backward<T>{middle, branch_2, hidden, gate_pointer(l)});
+      if (dattention == branch_2) {
+        to_branch(block, dropout_place::after_attention, config_.parallel ? top : middle, branch_2);
       }
     } else {
       // top becomes (1 - g) top, which goes past the layer
       if (gated) { on_.run(block, hidden, msg::blend_backward<T>{top, top, branch, hidden, gate_pointer(l)}); }
       norm_back(block, rows(), x.sum_2.data(), w.norm_2, x.norm_2, gated ? branch : top, middle, false, 2);
       copy(block, middle, dnormed);
+      if (drops) { drop(block, dropout_place::after_ffn, l, middle, branch); }
       through_ffn(block, true);
       norm_back(block, rows(), x.sum_1.data(), w.norm_1, x.norm_1, dnormed, branch_2, false, 6);
+      if (drops) { drop(block, dropout_place::after_attention, l, branch_2, middle); }
     }
     bias_sums(on_, block, rows(), layer_of(d, l).attention_out, dattention, sums(4));
     linear_backward(on_, block, w.attention_out, dattention, work_.dheads.data());
   });
   T* const dqkv = work_.dqkv.data();
-  on_.template attention_backward<T>(attention(), x.qkv.data(), masks_.released ? msg::mask_view{} : masks_.heads,
+  on_.template attention_backward<T>(attention(l), x.qkv.data(), masks_.released ? msg::mask_view{} : masks_.heads,
                                      x.heads.data(), x.log_sum.data(), work_.dheads.data(), dqkv);
   on_.blocks(rows(), [&](row_range block) {
     if (features_.rotary) { turn(block, dqkv, -1); }
@@ -248,6 +259,11 @@ void transformer<T, Backend>::layer_back(const pointers& p, const gradient_point
 template <class T, backend_for<T> Backend>
 void transformer<T, Backend>::embedding_back(const pointers& p, const gradient_pointers& d) {
   const index hidden = config_.hidden;
+  if (drop_.rate != 0 && features_.drops_embedding) {
+    on_.blocks(rows(), [&](row_range block) {
+      drop(block, dropout_place::embedding, 0, work_.stream_top.data(), work_.stream_top.data());
+    });
+  }
   if (!pre_norm()) {
     on_.blocks(rows(), [&](row_range block) {
       norm_back(block, rows(), work_.embedded.data(), p.embedding_norm, work_.embedding_norm, work_.stream_top.data(),

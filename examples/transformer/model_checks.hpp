@@ -76,6 +76,12 @@ void transformer<T, Backend>::check_batch(const model_input& input, const masks&
     unused("types", input.types);
     unused("next_sentence", input.next_sentence);
   }
+  if (!(input.drop.rate >= 0 && input.drop.rate < 1)) {
+    findings.push_back({.code = msg::errc::bad_argument,
+                        .axis = "dropout",
+                        .expected = "a rate from 0 to below 1",
+                        .found = std::to_string(input.drop.rate)});
+  }
   expect_mask("mask of hidden", config_.hidden, silence.hidden);
   expect_mask("weights of norm statistics", config_.hidden, silence.norms);
   expect_mask("mask of ffn", config_.ffn, silence.ffn);
@@ -120,6 +126,7 @@ void transformer<T, Backend>::take(const model_input& input, const masks& silenc
   predicts_tokens_ = !input.targets.empty();
   predicts_next_ = !input.next_sentence.empty();
   padded_ = !input.lengths.empty();
+  drop_ = input.drop;
   on_.copy_in(input.tokens, work_.tokens);
   if (padded_) { on_.copy_in(input.lengths, work_.lengths); }
   head_rows_ = rows();

@@ -70,8 +70,9 @@ void transformer<T, Backend>::run_forward(const parameter_set& parameters, const
     });
     if (a < active.size()) {
       auto& x = layer(active[a]);
-      on_.template attention_forward<T>(attention(), x.qkv.data(), masks_.released ? msg::mask_view{} : masks_.heads,
-                                        x.heads.data(), x.log_sum.data());
+      on_.template attention_forward<T>(attention(active[a]), x.qkv.data(),
+                                        masks_.released ? msg::mask_view{} : masks_.heads, x.heads.data(),
+                                        x.log_sum.data());
     }
   }
   if (features_.masked_language) {
@@ -100,6 +101,10 @@ void transformer<T, Backend>::embed(const pointers& p, row_range block) {
           embedding_forward<T>{p.words, p.types, p.places, work_.tokens.data(), work_.types.data(), work_.places.data(),
                                work_.embedded.data(), config_.hidden});
   if (!pre_norm()) { norm(block, work_.embedded.data(), p.embedding_norm, work_.embedding_norm); }
+  if (drop_.rate != 0 && features_.drops_embedding) {
+    T* const x = (pre_norm() ? work_.embedded : work_.embedding_norm.out).data();
+    drop(block, dropout_place::embedding, 0, x, x);
+  }
 }
 
 template <class T, backend_for<T> Backend>
@@ -124,7 +129,7 @@ void transformer<T, Backend>::mask_heads(row_range block, const projection<const
 /// Rotary positions of queries and keys, which lie side by side.
 template <class T, backend_for<T> Backend>
 void transformer<T, Backend>::turn(row_range block, T* qkv, int direction) {
-  const index width = attention().row_width();
+  const index width = attention(0).row_width();
   on_.run(block, width,
           rotary_row<T>{qkv, work_.cosines.data(), work_.sines.data(), work_.places.data(),
                         config_.heads + kv_heads_of(config_), config_.head_dim, width, direction});
@@ -138,9 +143,8 @@ void transformer<T, Backend>::out_of_attention(const pointers& p, index l, row_r
   T* const branch = work_.branch.data();
   const float* const branch_gate = pre_norm() ? gate_pointer(l) : nullptr;
   linear_forward(on_, block, w.attention_out, x.heads.data(), branch);
-  on_.run(block, hidden,
-          msg::residual_forward<T>{stream(l), branch, w.attention_out.matrices[0].bias, x.sum_1.data(), hidden,
-                                   branch_gate});
+  const T* bias = dropped_branch(block, dropout_place::after_attention, l, w.attention_out, branch);
+  on_.run(block, hidden, msg::residual_forward<T>{stream(l), branch, bias, x.sum_1.data(), hidden, branch_gate});
   if (pre_norm()) {
     norm(block, before_ffn(l), w.norm_2, x.norm_2);
   } else {
@@ -151,9 +155,10 @@ void transformer<T, Backend>::out_of_attention(const pointers& p, index l, row_r
   } else {
     run_experts(p, l, block);
   }
+  bias = dropped_branch(block, dropout_place::after_ffn, l, w.ffns[0].out, branch);
   on_.run(block, hidden,
-          msg::residual_forward<T>{pre_norm() ? x.sum_1.data() : x.norm_1.out.data(), branch,
-                                   w.ffns[0].out.matrices[0].bias, x.sum_2.data(), hidden, branch_gate});
+          msg::residual_forward<T>{pre_norm() ? x.sum_1.data() : x.norm_1.out.data(), branch, bias, x.sum_2.data(),
+                                   hidden, branch_gate});
   if (!pre_norm()) {
     norm(block, x.sum_2.data(), w.norm_2, x.norm_2);
     if (gate(l) != 1.0F) {

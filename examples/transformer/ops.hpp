@@ -198,22 +198,7 @@ struct rotary_row {
   }
 };
 
-/// to[r] = from[r], rows of `width`.
-template <class T>
-struct copy_row {
-  const T* from;
-  T* to;
-  index width;
-
-  template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
-    const T* const source = from + row * width;
-    T* const target = to + row * width;
-    team.each(width, [=](index j) { target[j] = source[j]; });
-  }
-};
-
-/// to[r] = from[which[r]], rows of `width`; 0 where which[r] is negative.
+/// to[r] = from[which[r]], rows of `width`; 0 where which[r] is negative. Without `which` row r is from[r].
 template <class T>
 struct gather_row {
   const T* from;
@@ -224,10 +209,11 @@ struct gather_row {
   template <class Team>
   MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
     T* const target = to + row * width;
-    if (which[row] < 0) {
+    const index found = which == nullptr ? row : which[row];
+    if (found < 0) {
       return team.each(width, [=](index j) { target[j] = T(0); });
     }
-    const T* const source = from + which[row] * width;
+    const T* const source = from + found * width;
     team.each(width, [=](index j) { target[j] = source[j]; });
   }
 };

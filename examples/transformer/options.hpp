@@ -54,7 +54,8 @@ struct options {
   index vocab = 0;
   std::string arch;
   bool tied = false;
-  index hidden = 0, ffn = 0, heads = 0, kv_heads = 0, layers = 0, head_dim = 0; // final sizes
+  index hidden = 0, ffn = 0, heads = 0, kv_heads = 0, layers = 0, head_dim = 0, experts = 0; // final sizes
+  index experts_per_token = 2;
   index seq = 128;
   index batch = 16;
   index accumulate = 1;
@@ -65,6 +66,7 @@ struct options {
   double weight_decay = 0.1;
   double beta1 = 0.9, beta2 = 0.95;
   double clip = 1.0;
+  double dropout = 0;
   index eval_every = 100;
   index save_every = 250;
   index log_every = 10;
@@ -85,7 +87,9 @@ struct options {
 
 /// The options that a program doesn't have.
 [[nodiscard]] inline std::vector<std::string_view> absent_options(const program& p) {
-  if (masked(p)) { return {"arch", "kv-heads", "tied", "sample"}; } // BERT fills gaps, it does not continue a text
+  if (masked(p)) { // BERT fills gaps, it does not continue a text
+    return {"arch", "kv-heads", "tied", "experts", "experts-per-token", "sample"};
+  }
   return {"documents"};
 }
 
@@ -124,6 +128,10 @@ void visit_options(options& o, const Visit& visit) {
   visit(model, "kv-heads", o.kv_heads, fixed, "Key-value heads, a divisor of heads (Llama) [as many as heads]");
   visit(model, "tied", o.tied, fixed, "The head reads the token embedding (Llama; the others always do)");
   visit(model, "layers", o.layers, fixed, "Layers");
+  visit(model, "experts", o.experts, fixed,
+        "Experts of a layer, which a router chooses from (Llama, as Mixtral) [1: FFN]");
+  visit(model, "experts-per-token", o.experts_per_token, fixed,
+        "Experts that work on a token, until a growth copies experts: copies are chosen together");
   visit(model, "head-dim", o.head_dim, fixed, "Width of one head, constant [final hidden / final heads]");
   visit(training, "steps", o.steps, free, "Optimizer steps of the whole run");
   visit(training, "max-seconds", o.max_seconds, free, "Stop after this training time; 0: no limit");
@@ -133,6 +141,8 @@ void visit_options(options& o, const Visit& visit) {
   visit(training, "beta1", o.beta1, free, "AdamW's beta1");
   visit(training, "beta2", o.beta2, free, "AdamW's beta2");
   visit(training, "clip", o.clip, free, "Largest norm of the gradient; 0: no clipping");
+  visit(training, "dropout", o.dropout, free,
+        "Share of activations and attention weights left out in training, where the published model does; below 1");
   visit(growth, "schedule", o.schedule, fixed, "Growth schedule (JSON), or none [all dimensions]");
   visit(growth, "rule", o.rule, fixed,
         "Rule for every growth in place of the schedule's: mask, stack, lemon, ... (the README lists them)");
@@ -215,6 +225,8 @@ inline void check_options(const program& p, const options& o) {
   natural("vocab", o.vocab);
   natural("layers", o.layers);
   natural("head-dim", o.head_dim);
+  natural("experts", o.experts);
+  positive("experts-per-token", o.experts_per_token);
   natural("eval-every", o.eval_every);
   natural("save-every", o.save_every);
   natural("threads", o.threads);
@@ -227,10 +239,12 @@ inline void check_options(const program& p, const options& o) {
   require(o.warmup >= -1, "warmup", o.warmup, "at least 0, or -1");
   require(o.beta1 >= 0 && o.beta1 < 1, "beta1", o.beta1, "from 0 to below 1");
   require(o.beta2 >= 0 && o.beta2 < 1, "beta2", o.beta2, "from 0 to below 1");
+  require(o.dropout >= 0 && o.dropout < 1, "dropout", o.dropout, "from 0 to below 1");
   const auto named = [&](architecture a) { return o.arch == name_of(a); };
   require(std::any_of(p.architectures.begin(), p.architectures.end(), named), "arch", o.arch, architectures_text(p));
   require(o.kv_heads == 0 || o.kv_heads == o.heads || o.arch == "llama", "kv-heads", o.kv_heads,
           "as many as --heads, or --arch llama");
+  require(o.experts <= 1 || o.arch == "llama", "experts", o.experts, "1, or --arch llama: the others have one FFN");
   require(!o.tied || o.arch == "llama", "tied", "it", "--arch llama: the others are always tied");
   require(std::find(document_rule_names.begin(), document_rule_names.end(), o.documents) != document_rule_names.end(),
           "documents", o.documents, "auto, files, blank-lines or none");

@@ -53,8 +53,8 @@ namespace progress_detail {
 
 // The letter of an axis, or 0.
 [[nodiscard]] inline char letter_of(std::string_view axis) noexcept {
-  constexpr std::pair<std::string_view, char> letters[] = {
-      {"hidden", 'C'}, {"ffn", 'F'}, {"heads", 'H'}, {"kv_heads", 'K'}, {"layers", 'L'}};
+  constexpr std::pair<std::string_view, char> letters[] = {{"hidden", 'C'},   {"ffn", 'F'},    {"heads", 'H'},
+                                                           {"kv_heads", 'K'}, {"layers", 'L'}, {"experts", 'E'}};
   for (const auto& [name, letter] : letters) {
     if (axis == name) { return letter; }
   }

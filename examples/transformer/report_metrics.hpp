@@ -55,6 +55,7 @@ struct growth_record {
   index from = 0;
   index to = 0;
   std::string rule = {};
+  std::string promised = {}; // of the function: what the rule says of it
   double loss_before = missing;
   double loss_after = missing; // of the same batch
   double max_abs_logit_diff = missing;
@@ -139,6 +140,7 @@ inline void add_parts(nlohmann::json& record, const named_values& parts) {
           {"from", r.from},
           {"to", r.to},
           {"rule", r.rule},
+          {"promised", r.promised},
           {"loss_before", r.loss_before},
           {"loss_after", r.loss_after},
           {"max_abs_logit_diff", r.max_abs_logit_diff},
@@ -191,7 +193,8 @@ namespace report_detail {
 
 // The known axes from the outside in, others after them.
 [[nodiscard]] inline int axis_rank(std::string_view axis) noexcept {
-  constexpr std::string_view order[] = {"hidden", "ffn", "heads", "kv_heads", "layers", "vocab", "positions"};
+  constexpr std::string_view order[] = {"hidden", "ffn",     "heads", "kv_heads",
+                                        "layers", "experts", "vocab", "positions"};
   return static_cast<int>(std::find(std::begin(order), std::end(order), axis) - std::begin(order));
 }
 
@@ -234,6 +237,7 @@ template <class Value>
           .from = whole(object, "from"),
           .to = whole(object, "to"),
           .rule = text(object, "rule"),
+          .promised = text(object, "promised"),
           .loss_before = number(object, "loss_before"),
           .loss_after = number(object, "loss_after"),
           .max_abs_logit_diff = number(object, "max_abs_logit_diff"),

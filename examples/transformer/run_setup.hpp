@@ -117,8 +117,8 @@ inline void override_timeline(const options& o, msg::schedule& timeline) {
 
 /// What the options ask an axis to end at, in the order of config_axes; 0: whatever the schedule says.
 [[nodiscard]] inline msg::named_sizes asked_sizes(const options& o) {
-  return {{"hidden", o.hidden}, {"ffn", o.ffn},           {"heads", o.heads},
-          {"layers", o.layers}, {"kv_heads", o.kv_heads}, {"vocab", o.vocab}};
+  return {{"hidden", o.hidden},     {"ffn", o.ffn},     {"heads", o.heads},    {"layers", o.layers},
+          {"kv_heads", o.kv_heads}, {"vocab", o.vocab}, {"experts", o.experts}};
 }
 
 /// Without a schedule the options are the sizes, from the start.
@@ -127,6 +127,9 @@ inline void take_sizes(const options& o, msg::schedule& timeline) {
     for (auto& [name, now] : timeline.start) {
       if (name == axis && size > 0) { now = size; }
     }
+  }
+  if (o.experts > 0 && msg::size_of(timeline.start, "experts") == 0) {
+    timeline.start.emplace_back("experts", o.experts);
   }
 }
 
@@ -153,14 +156,13 @@ inline void resolve_sizes(run_setup& setup, const std::string& source) {
   base.tied = base.tied || o.tied;
   base.vocab = data_vocabulary(o.data, setup.words, o.vocab);
   base.positions = o.seq;
+  base.chosen = o.experts_per_token;
   setup.start = resized(base, setup.timeline.start);
   start_groups(setup, source);
   setup.end = resized(setup.start, msg::sizes_after(setup.timeline, setup.timeline.stages.size()));
   std::string wrong;
   for (const auto& [axis, size] : asked_sizes(o)) {
-    const auto* member = std::find_if(std::begin(config_axes), std::end(config_axes),
-                                      [name = std::string_view(axis)](const auto& a) { return a.first == name; });
-    const index found = axis == "kv_heads" ? kv_heads_of(setup.end) : setup.end.*(member->second);
+    const index found = size_on(setup.end, axis);
     if (size == 0 || size == found) { continue; }
     std::string option = axis;
     std::replace(option.begin(), option.end(), '_', '-');
@@ -215,8 +217,9 @@ struct stage_way {
 inline constexpr std::size_t most_stage_ways = 1024;
 
 /// Builds the plan of every stage as each of its candidates has it, for every model that the stages before may have led
-/// to: a rule or a growth that cannot be is found before the first step.
-inline void check_stages(const run_setup& setup, const std::string& source) {
+/// to: a rule or a growth that cannot be is found before the first step. Copies of experts are chosen together, so how
+/// many a token chooses at the end is known only now.
+inline void check_stages(run_setup& setup, const std::string& source) {
   std::vector<stage_way> ways{{setup.start, {}}};
   check_positions(setup, setup.start, source + ": start");
   const std::vector<msg::stage>& stages = setup.timeline.stages;
@@ -231,6 +234,7 @@ inline void check_stages(const run_setup& setup, const std::string& source) {
         try {
           const msg::plan plan = plan_of_stage(way.sizes, msg::with_candidate(stages[s], c), 0);
           after = {sizes_after(way.sizes, plan), norm_splits_after(way.norm_splits, plan)};
+          check(after.sizes);
         } catch (const msg::error& failure) { throw input_error(place + ": " + one_line(failure.what())); }
         check_positions(setup, after.sizes, place);
         if (std::find(next.begin(), next.end(), after) == next.end()) { next.push_back(std::move(after)); }
@@ -242,6 +246,7 @@ inline void check_stages(const run_setup& setup, const std::string& source) {
     }
     ways = std::move(next);
   }
+  setup.end.chosen = ways.front().sizes.chosen;
 }
 
 [[nodiscard]] inline std::filesystem::path next_run_directory(const program& what) {
@@ -383,10 +388,12 @@ inline void open_run_directory(const run_request& request) {
   return titles[static_cast<std::size_t>(a)];
 }
 
-/// Sizes in a few characters: C96 F256 H2 L2; K where keys and values have heads of their own.
+/// Sizes in a few characters: C96 F256 H2 L2; K where keys and values have heads of their own, E where there are
+/// experts.
 [[nodiscard]] inline std::string sizes_text(const config& c) {
   const std::string groups = c.arch == architecture::llama ? fmt::format(" K{}", kv_heads_of(c)) : "";
-  return fmt::format("C{} F{} H{}{} L{}", c.hidden, c.ffn, c.heads, groups, c.layers);
+  const std::string experts = c.experts > 0 ? fmt::format(" E{}", c.experts) : "";
+  return fmt::format("C{} F{} H{}{} L{}{}", c.hidden, c.ffn, c.heads, groups, c.layers, experts);
 }
 
 /// What a person is told before the first step.

@@ -26,7 +26,7 @@ inline constexpr msg::index most_schedule_count = msg::index{1} << 53U; // trigg
 
 /// What the reference Transformer can be told to do by a schedule.
 [[nodiscard]] inline msg::known_names schedule_names() {
-  msg::known_names names{.axes = {"hidden", "ffn", "heads", "layers", "kv_heads", "vocab", "positions"}};
+  msg::known_names names{.axes = {"hidden", "ffn", "heads", "layers", "kv_heads", "vocab", "positions", "experts"}};
   for (const msg::named_rule& rule : msg::named_rules) { names.rules.emplace_back(rule.name); }
   return names;
 }

@@ -21,7 +21,7 @@ namespace reference {
 /// Sizes after so many stages, with the constants of a model that is trained from scratch.
 [[nodiscard]] inline config sizes_after_stages(const config& start, const msg::schedule& timeline, std::size_t stages) {
   config sizes = start;
-  for (std::size_t s = 0; s < stages; ++s) { sizes = sizes_after(sizes, plan_of_stage(sizes, timeline.stages[s], 0)); }
+  for (std::size_t s = 0; s < stages; ++s) { sizes = after_stage(sizes, timeline.stages[s]); }
   sizes.norm_eps = start.norm_eps;
   return sizes;
 }
@@ -49,9 +49,7 @@ namespace detail {
   }
   const config expected = sizes_after_stages(start, state.resolved(), steps.size());
   for (const auto& [axis, member] : config_axes) {
-    const auto of = [&, at = member, name = axis](const config& c) {
-      return name == "kv_heads" ? kv_heads_of(c) : c.*at;
-    };
+    const auto of = [name = axis](const config& c) { return size_on(c, name); };
     if (of(expected) != of(documents.config.sizes)) {
       return fmt::format("decisions: expected {} {}, as they say, found {} in config.json", axis, of(expected),
                          of(documents.config.sizes));

@@ -78,7 +78,7 @@ public:
     if (in_ramp || ages_in_ramp_ || ages_.empty()) {
       ages_.clear();
       const msg::schema schema = schema_of(state_.sizes);
-      for (const msg::parameter& p : schema.parameters()) { ages_.push_back(state_.growth.ages(p, now)); }
+      for (const msg::parameter& p : schema.parameters()) { ages_.push_back(state_.ages(p, now)); }
       ages_in_ramp_ = in_ramp;
     }
     (void)engine_.update({msg::adamw{.weight_decay = settings_.weight_decay}, 1e-5, now, settings_.clip}, ages_);

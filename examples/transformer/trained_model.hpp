@@ -97,7 +97,9 @@ public:
     const live_masks masks = state_.masks(step);
     for (index micro = 0; micro < settings_.accumulate; ++micro) {
       position = train_batch(data_, settings_.seed, position, batch_);
-      engine_->add_batch(input(), masks.view(), 1 / static_cast<double>(settings_.accumulate));
+      model_input part = input();
+      part.drop = {settings_.dropout, settings_.seed, step, micro};
+      engine_->add_batch(part, masks.view(), 1 / static_cast<double>(settings_.accumulate));
     }
     refresh_ages(step);
     const msg::adamw adamw{.beta1 = settings_.beta1, .beta2 = settings_.beta2, .weight_decay = settings_.weight_decay};
@@ -178,7 +180,7 @@ private:
     if (!ages_.empty() && !ramping && !ages_moving_) { return; }
     ages_.clear();
     const msg::schema schema = schema_of(state_.sizes);
-    for (const msg::parameter& p : schema.parameters()) { ages_.push_back(state_.growth.ages(p, step)); }
+    for (const msg::parameter& p : schema.parameters()) { ages_.push_back(state_.ages(p, step)); }
     ages_moving_ = ramping;
   }
 

@@ -113,6 +113,8 @@ public:
 private:
   /// What follows from the stages that have begun.
   void follow_schedule() {
+    config& sizes = model_.state().sizes;
+    if (sizes.experts == 0) { sizes.chosen = setup_.start.chosen; } // no config.json of an FFN says it
     course_ = {schedule_.resolved(), schedule_.steps(), setup_.settings.steps};
     flops_total_ = planned_flops();
   }
@@ -140,19 +142,19 @@ private:
       from = to;
       if (s == stages.size() || to == extent.steps) { continue; }
       total += trial_flops(sizes, s);
-      sizes = resized(sizes, stages[s].grow);
+      sizes = after_stage(sizes, stages[s]);
     }
     return total;
   }
   /// FLOPs of the trials that decide on a stage, at the sizes before it.
   [[nodiscard]] double trial_flops(const config& sizes, std::size_t which) const {
     const msg::stage& stage = setup_.timeline.stages[which];
-    const auto of = [&](const msg::named_sizes& grow) { return model_.flops_per_step(resized(sizes, grow)); };
-    if (lacks_curve(which)) { return of(stage.grow) * static_cast<double>(curve_steps(setup_.timeline, stage.at)); }
+    const auto of = [&](const msg::stage& growth) { return model_.flops_per_step(after_stage(sizes, growth)); };
+    if (lacks_curve(which)) { return of(stage) * static_cast<double>(curve_steps(setup_.timeline, stage.at)); }
     double all = 0;
     if (stage.at.kind != msg::trigger_kind::probe) { return all; }
     for (index c = first_candidate(stage); c < msg::candidate_count(stage); ++c) {
-      all += of(c < 0 ? msg::named_sizes{} : msg::with_candidate(stage, c).grow);
+      all += c < 0 ? model_.flops_per_step(sizes) : of(msg::with_candidate(stage, c));
     }
     return all * static_cast<double>(stage.at.window);
   }
@@ -321,6 +323,7 @@ private:
                          .from = a.old_size,
                          .to = a.new_size,
                          .rule = a.growth.contract.rule,
+                         .promised = msg::to_string(a.growth.contract.keeps),
                          .loss_before = effect.loss_before,
                          .loss_after = effect.loss_after,
                          .max_abs_logit_diff = effect.found.outputs.max_abs,
@@ -343,7 +346,7 @@ private:
           std::any_of(grown_axes.begin(), grown_axes.end(), [name = axis](const auto& a) { return a.first == name; });
       const bool groups = axis == "kv_heads" && model_.sizes().arch == architecture::llama;
       if (always || groups || msg::size_of(setup_.timeline.start, axis) > 0) {
-        sizes.emplace_back(axis, axis == "kv_heads" ? kv_heads_of(model_.sizes()) : model_.sizes().*member);
+        sizes.emplace_back(axis, size_on(model_.sizes(), axis));
       }
     }
     std::stable_sort(sizes.begin(), sizes.end(), [](const auto& a, const auto& b) {
@@ -416,7 +419,7 @@ private:
     model_state<float>& state = model_.state();
     checkpoint_documents documents;
     documents.config = {state.sizes, why_not_plain(state.sizes, mask_values(), !state.norm_splits.empty()),
-                        data_.words.special.pad, state.norm_splits};
+                        data_.words.special.pad, state.norm_splits, o.dropout};
     documents.growths = state.growth.log();
     documents.state = {.step = step_,
                        .tokens = tokens_,

@@ -153,6 +153,11 @@ public:
   [[nodiscard]] bool has_logits(std::string_view axis_name) const {
     return std::find(logits_.begin(), logits_.end(), axis_name) != logits_.end();
   }
+  /// Some parameter has an independent slice for each unit of the axis: layers, experts.
+  [[nodiscard]] bool has_slices(std::string_view axis_name) const {
+    return std::any_of(parameters_.begin(), parameters_.end(),
+                       [&](const parameter& p) { return p.uses(axis_name, role::each); });
+  }
   [[nodiscard]] bool is_scored(std::string_view axis_name) const {
     return std::find(scored_.begin(), scored_.end(), axis_name) != scored_.end();
   }

@@ -164,7 +164,7 @@ private:
     std::vector<index> old_of{0}; // by position in a row of outputs; one long row where no logits grow
     index width = 1;
     for (const axis_plan& a : growth_.axes()) {
-      if (growth_.before().has_logits(a.name)) {
+      if (growth_.before().has_logits(a.name) && !growth_.before().has_slices(a.name)) { // experts: a router's logits
         old_of = a.old_of;
         width = a.old_size;
       }

@@ -81,7 +81,7 @@ struct run {
     for (int part = 0; part < parts; ++part) { engine.add_batch(data.input(), masks.view(), 1.0 / parts); }
     std::vector<msg::parameter_ages> ages;
     const msg::schema schema = reference::schema_of(model.sizes);
-    for (const msg::parameter& p : schema.parameters()) { ages.push_back(model.growth.ages(p, step)); }
+    for (const msg::parameter& p : schema.parameters()) { ages.push_back(model.ages(p, step)); }
     return engine.update({.optimizer = optimizer, .lr = 1e-3, .step = step++, .clip = 0.5, .rates = rates}, ages);
   }
   double loss() { return engine.forward(data.input(), model.masks(step).view()); }
@@ -157,6 +157,24 @@ TEST_CASE("a growth on the CUDA engine moves the bits that the CPU engine moves"
   gpu.grow();
   CHECK(same_bits(cpu.now(), gpu.now()));
   CHECK(gpu.model.growth.log().size() == cpu.model.growth.log().size());
+}
+
+TEST_CASE("one FFN becomes experts on the CUDA engine, with the bits of the CPU engine", "[cuda][engine][experts]") {
+  need_gpu();
+  run<cuda_engine> gpu(start_of(tiny::form::llama));
+  gpu.train();
+  run<cpu_engine> cpu(gpu.now(), gpu.step);
+  const double before = gpu.loss();
+  const msg::plan plan = reference::plan_of_stage(gpu.model.sizes, {.grow = {{"experts", 3}}, .rule = "upcycle"}, 7);
+  cpu.engine.grow(plan, cpu.step, {});
+  gpu.engine.grow(plan, gpu.step, {});
+  REQUIRE(gpu.model.sizes.experts == 3);
+  CHECK(same_bits(cpu.now(), gpu.now()));
+  cpu.engine.build(sequences, tokens);
+  gpu.engine.build(sequences, tokens);
+  CHECK(std::fabs(gpu.loss() - before) <= rounding * before);
+  const double expected = cpu.train().loss;
+  CHECK(std::fabs(gpu.train().loss - expected) <= rounding * expected);
 }
 
 TEST_CASE("a growth on the CUDA engine keeps the loss and the logits, and the ramp moves them",

@@ -39,13 +39,15 @@ std::vector<T> to_host(const cuda_backend& on, std::span<const T> there) {
 /// tiny::run() on the CUDA backend.
 template <class T>
 tiny::outcome<T> run_on_device(const config& c, const tiny::batch& data, const reference::tensor_set<T>& parameters,
-                               const reference::masks& masks = {}) {
+                               const reference::masks& masks = {}, const reference::dropout& drop = {}) {
   cuda_backend on;
   reference::transformer<T, cuda_backend> model(c, data.sequences, data.length, on);
   const auto values = to_device(on, parameters);
   tiny::outcome<T> o{0, {}, {}, parameters.like()};
   auto gradients = to_device(on, o.gradients);
-  o.loss = model.forward(values, data.input(), masks);
+  reference::model_input input = data.input();
+  input.drop = drop;
+  o.loss = model.forward(values, input, masks);
   o.logits = to_host(on, model.logits());
   o.sentence_logits = to_host(on, model.sentence_logits());
   model.backward(values, gradients);
@@ -107,6 +109,22 @@ TEMPLATE_TEST_CASE("loss, logits and gradients on the CUDA backend are the CPU's
   const tiny::batch data(c, 3, 5);
   const auto parameters = tiny::random_parameters<TestType>(c, 5);
   check_same(run_on_device(c, data, parameters), tiny::run(c, data, parameters), rounding<TestType>);
+}
+
+TEST_CASE("the CUDA backend leaves out the units that the CPU leaves out", "[cuda][model][dropout]") {
+  const tiny::form f = GENERATE(from_range(tiny::forms));
+  simt::current_options().order = GENERATE(simt::order::forward, simt::order::random);
+  const config to = tiny::as(f, large);
+  CAPTURE(tiny::name_of(f));
+  const tiny::growth_masks masks(tiny::as(f, small), to, 0.3F);
+  const tiny::batch data(to, 3, 5);
+  const auto parameters = tiny::random_parameters<double>(to, 6);
+  const reference::dropout drop{.rate = 0.3, .seed = 2, .step = 7};
+  reference::transformer<double> model(to, data.sequences, data.length);
+  reference::model_input input = data.input();
+  input.drop = drop;
+  check_same(run_on_device(to, data, parameters, masks.view(), drop), tiny::run(model, parameters, input, masks.view()),
+             rounding<double>);
 }
 
 TEST_CASE("masked losses, logits and gradients on the CUDA backend are the CPU's", "[cuda][model]") {

@@ -47,7 +47,7 @@ void update(reference::model_state<T>& state, const reference::tensor_set<T>& gr
   for (std::size_t p = 0; p < schema.parameters().size(); ++p) {
     const msg::parameter& parameter = schema.parameters()[p];
     msg::update(options, msg::update_step{.lr = 1e-2, .step = step, .decay = msg::decays(parameter.what)},
-                stale ? msg::parameter_ages{} : state.growth.ages(parameter, step), state.values.tensors[p],
+                stale ? msg::parameter_ages{} : state.ages(parameter, step), state.values.tensors[p],
                 gradients.tensors[p], state.moment1.tensors[p], state.moment2.tensors[p]);
   }
 }

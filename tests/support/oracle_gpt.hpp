@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,13 @@ using matrix = std::vector<std::vector<double>>; // row by row
 struct masks {
   std::vector<double> hidden, ffn, heads, layers;
   bool masked_norm = true; // false: a plain norm in place of the masked one, the negative control
+  /// Dropout's factor, 0 or 1 / (1 - rate): place, layer, row (head, sequence, query for weights of values; else token
+  /// of the batch), unit. None: 1.
+  std::function<double(int, index, index, index)> keep{};
 };
+inline double kept(const masks& m, int place, index layer, index row, std::size_t unit) {
+  return m.keep ? m.keep(place, layer, row, static_cast<index>(unit)) : 1.0;
+}
 
 inline double at(const std::vector<double>& mask, index i) {
   return mask.empty() ? 1.0 : mask[static_cast<std::size_t>(i)];
@@ -77,7 +84,8 @@ inline double gelu(double x) {
 }
 
 /// Causal attention over one sequence; qkv rows are queries, keys, values of all heads.
-inline matrix attention(const matrix& qkv, index heads, index head_dim, const masks& m) {
+inline matrix attention(const matrix& qkv, index heads, index head_dim, const masks& m, index layer = 0,
+                        index sequence = 0, index sequences = 1) {
   const index width = heads * head_dim;
   matrix y(qkv.size(), std::vector<double>(static_cast<std::size_t>(width)));
   for (index h = 0; h < heads; ++h) {
@@ -96,7 +104,9 @@ inline matrix attention(const matrix& qkv, index heads, index head_dim, const ma
       }
       for (index d = 0; d < head_dim; ++d) {
         double sum = 0;
-        for (std::size_t s = 0; s <= t; ++s) { sum += p[s] / total * entry(s, 2, d); }
+        const auto tokens = static_cast<index>(qkv.size());
+        const index row = (h * sequences + sequence) * tokens + static_cast<index>(t);
+        for (std::size_t s = 0; s <= t; ++s) { sum += kept(m, 1, layer, row, s) * p[s] / total * entry(s, 2, d); }
         y[t][static_cast<std::size_t>(h * head_dim + d)] = at(m.heads, h) * sum;
       }
     }
@@ -122,31 +132,35 @@ inline result forward(const reference::config& c, const reference::tensor_set<do
     for (index t = 0; t < tokens; ++t) {
       for (index i = 0; i < c.hidden; ++i) {
         x[static_cast<std::size_t>(t)][static_cast<std::size_t>(i)] =
-            wte(inputs[begin + static_cast<std::size_t>(t)], i) + wpe(t, i);
+            kept(m, 0, 0, static_cast<index>(begin) + t, static_cast<std::size_t>(i)) *
+            (wte(inputs[begin + static_cast<std::size_t>(t)], i) + wpe(t, i));
       }
     }
     for (index l = 0; l < c.layers; ++l) {
       const double g = at(m.layers, l);
       if (g == 0) { continue; }
       const auto p = [&](const char* name) { return parameter(set, std::string("h.*.") + name, l); };
-      const auto add = [&](std::vector<double>& row, const std::vector<double>& f) {
-        for (std::size_t i = 0; i < row.size(); ++i) { row[i] += g * f[i]; }
+      const auto add = [&](std::size_t t, int place, const std::vector<double>& f) {
+        for (std::size_t i = 0; i < f.size(); ++i) {
+          x[t][i] += g * kept(m, place, l, static_cast<index>(begin + t), i) * f[i];
+        }
       };
       matrix qkv;
       for (const auto& row : x) {
         qkv.push_back(linear(layer_norm(row, p("ln_1.weight"), p("ln_1.bias"), c.norm_eps, m), p("attn.c_attn.weight"),
                              p("attn.c_attn.bias")));
       }
-      const matrix y = attention(qkv, c.heads, c.head_dim, m);
+      const index sequence = static_cast<index>(begin) / tokens;
+      const matrix y = attention(qkv, c.heads, c.head_dim, m, l, sequence, static_cast<index>(inputs.size()) / tokens);
       for (std::size_t t = 0; t < x.size(); ++t) {
-        add(x[t], linear(y[t], p("attn.c_proj.weight"), p("attn.c_proj.bias")));
+        add(t, 2, linear(y[t], p("attn.c_proj.weight"), p("attn.c_proj.bias")));
         auto h = linear(layer_norm(x[t], p("ln_2.weight"), p("ln_2.bias"), c.norm_eps, m), p("mlp.c_fc.weight"),
                         p("mlp.c_fc.bias"));
         for (index i = 0; i < c.ffn; ++i) {
           double& unit = h[static_cast<std::size_t>(i)];
           unit = at(m.ffn, i) == 0 ? 0 : at(m.ffn, i) * gelu(unit);
         }
-        add(x[t], linear(h, p("mlp.c_proj.weight"), p("mlp.c_proj.bias")));
+        add(t, 3, linear(h, p("mlp.c_proj.weight"), p("mlp.c_proj.bias")));
       }
     }
     for (std::size_t t = 0; t < x.size(); ++t) {

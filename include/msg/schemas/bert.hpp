@@ -2,6 +2,7 @@
 #pragma once
 
 #include <msg/schema.hpp>
+#include <msg/schemas/axes.hpp>
 
 #include <string>
 
@@ -26,13 +27,8 @@ struct bert_sizes {
 /// that a rule that copies hidden units divides them and the tied matrix stays tied.
 /// Source: Devlin et al. 2019; names and shapes of transformers' BertForPreTraining.
 [[nodiscard]] inline schema bert(const bert_sizes& sizes) {
-  const axis vocab{"vocab", sizes.vocab};
+  const auto [vocab, hidden, ffn, heads, head_dim, layers] = detail::axes_of(sizes);
   const axis positions{"positions", sizes.positions};
-  const axis hidden{"hidden", sizes.hidden};
-  const axis ffn{"ffn", sizes.ffn};
-  const axis heads{"heads", sizes.heads};
-  const axis head_dim{"head_dim", sizes.head_dim};
-  const axis layers{"layers", sizes.layers};
   const expression width = heads * head_dim;
   const std::string layer = "bert.encoder.layer.*.";
   schema s;

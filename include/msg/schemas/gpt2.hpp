@@ -2,6 +2,7 @@
 #pragma once
 
 #include <msg/schema.hpp>
+#include <msg/schemas/axes.hpp>
 
 #include <string>
 
@@ -25,13 +26,8 @@ struct gpt2_sizes {
 /// copies hidden units divides them and the tied matrix stays tied.
 /// Source: Radford et al. 2019; names and shapes of transformers' GPT2LMHeadModel.
 [[nodiscard]] inline schema gpt2(const gpt2_sizes& sizes) {
-  const axis vocab{"vocab", sizes.vocab};
+  const auto [vocab, hidden, ffn, heads, head_dim, layers] = detail::axes_of(sizes);
   const axis positions{"positions", sizes.positions};
-  const axis hidden{"hidden", sizes.hidden};
-  const axis ffn{"ffn", sizes.ffn};
-  const axis heads{"heads", sizes.heads};
-  const axis head_dim{"head_dim", sizes.head_dim};
-  const axis layers{"layers", sizes.layers};
   const expression width = heads * head_dim;
   schema s;
   s.weight("wte.weight", in(vocab), out(hidden));

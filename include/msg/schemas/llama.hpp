@@ -2,6 +2,7 @@
 #pragma once
 
 #include <msg/schema.hpp>
+#include <msg/schemas/axes.hpp>
 
 #include <string>
 
@@ -29,13 +30,8 @@ struct llama_sizes {
 /// Source: Touvron et al. 2023; Jiang et al. 2024, Mixtral of experts; names and shapes of transformers'
 /// LlamaForCausalLM and, with experts, MixtralForCausalLM, where the second `*` stands for the expert.
 [[nodiscard]] inline schema llama(const llama_sizes& sizes) {
-  const axis vocab{"vocab", sizes.vocab};
-  const axis hidden{"hidden", sizes.hidden};
-  const axis ffn{"ffn", sizes.ffn};
-  const axis heads{"heads", sizes.heads};
+  const auto [vocab, hidden, ffn, heads, head_dim, layers] = detail::axes_of(sizes);
   const axis kv_heads{"kv_heads", sizes.kv_heads};
-  const axis head_dim{"head_dim", sizes.head_dim};
-  const axis layers{"layers", sizes.layers};
   const std::string layer = "model.layers.*.";
   schema s;
   s.weight("model.embed_tokens.weight", in(vocab), out(hidden));
