@@ -11,6 +11,9 @@
 // rounds over all sizes, times the steps that were run: what else the machine did while runs trained is not in them.
 // FLOPs are counted.
 //
+// With --other, a text of another kind, every final model is also put before that: its loss there, and how many of the
+// next bytes (GPT) or hidden bytes (BERT) it would have written.
+//
 // usage: speedup [--csv FILE] [--smoke] [--arch gpt|bert] [--dimensions] [--data PATH] [--other PATH] [--seeds 3]
 //                [--steps N] [--runs DIR] [--only TEXT] [--time-again]
 #include "figure.hpp"
@@ -88,9 +91,16 @@ struct outcome {
   [[nodiscard]] double final_loss() const { return records.end ? records.end->val_loss : never; }
 };
 
+/// What a trained model makes of text of another kind than it was trained on.
+struct elsewhere {
+  double loss = never; // nats per predicted byte
+  double accuracy = 0; // share of the predicted bytes that it would have written
+};
+
 struct result {
   arm what;
   std::vector<outcome> seeds;
+  std::vector<elsewhere> other{}; // by seed; empty: not asked for
 };
 
 std::string hash_text(const std::string& text) {
@@ -178,7 +188,7 @@ public:
 
   /// With the first seed; without any if only others are wanted.
   result first(const arm& a) {
-    result r{a, {}};
+    result r{a, {}, {}};
     if (!s_.only.empty() && a.name.find(s_.only) == std::string::npos && a.group != study::sweep_group &&
         a.group != study::shape_group) {
       return r;
@@ -187,48 +197,26 @@ public:
     return r;
   }
 
-  /// Milliseconds of a step at each of the sizes: measured once, together, and kept.
+  /// Milliseconds of a step at each of the sizes: measured together, and kept. What was measured first decides for good
+  /// how long runs of given time are, so that they need not be trained again; what was measured last is what is told.
   void time(const std::vector<msg::named_sizes>& wanted) {
-    const fs::path file = s_.runs / (s_.goal.what.run_prefix + "-step-times.json");
-    if (fs::exists(file) && !s_.time_again) {
-      const json saved = reference::read_json(file);
-      times_.clear();
-      for (const json& entry : saved) {
-        msg::named_sizes sizes;
-        for (const auto& [axis, unused] : s_.goal.sizes) { sizes.emplace_back(axis, entry.at("sizes").at(axis)); }
-        times_.emplace_back(sizes, entry.at("milliseconds").get<double>());
-      }
+    const fs::path first = s_.runs / (s_.goal.what.run_prefix + "-step-times.json");
+    const fs::path again = s_.runs / (s_.goal.what.run_prefix + "-step-times-again.json");
+    const auto complete = [&](const step_times& times) {
+      return std::all_of(wanted.begin(), wanted.end(),
+                         [&](const auto& sizes) { return find(times, sizes) != nullptr; });
+    };
+    planned_ = read_times(first);
+    if (!complete(planned_)) {
+      planned_ = measure(wanted);
+      write_times(first, planned_);
     }
-    if (std::all_of(wanted.begin(), wanted.end(), [&](const auto& sizes) { return find(sizes) != nullptr; })) {
-      return;
-    }
-    fmt::print("  timing steps at {} sizes ...", wanted.size());
-    std::fflush(stdout);
-    const arm scratch{"x", study::sweep_group, {s_.goal.sizes, s_.goal.lr, {}}, s_.goal.steps};
-    reference::detail::write_json(s_.runs / "timing.json", reference::schedule_json(scratch.timeline));
-    const reference::run_request request =
-        reference::resolve_run(s_.goal.what, options_of(scratch, 1, s_.runs / "timing.json"));
-    std::vector<reference::sizes_to_time> sizes;
-    for (const msg::named_sizes& one : wanted) { sizes.push_back({one, std::nullopt}); }
-    const reference::machine_timing machine =
-        reference::measure_machine(request.setup, sizes, s_.smoke ? 10 : 300, nullptr, s_.smoke ? 5 : 100);
-    if (!machine.measured()) { throw std::runtime_error("steps were not timed: " + machine.why_not); }
-    times_.clear();
-    json all = json::array();
-    for (const reference::sizes_timing& t : machine.timings) {
-      times_.emplace_back(t.sizes, t.milliseconds);
-      json named = json::object();
-      for (const auto& [axis, size] : t.sizes) { named[axis] = size; }
-      all.push_back({{"sizes", named}, {"milliseconds", t.milliseconds}});
-    }
-    reference::detail::write_json(file, all);
-    fmt::print(" {:.0f} s\n", machine.seconds);
+    if (s_.time_again) { write_times(again, measure(wanted)); }
+    told_ = read_times(again);
+    if (!complete(told_)) { told_ = planned_; }
   }
-  [[nodiscard]] double milliseconds(const msg::named_sizes& sizes) const {
-    const double* found = find(sizes);
-    if (found == nullptr) { throw std::logic_error("sizes that were not timed"); }
-    return *found;
-  }
+  [[nodiscard]] double planned_milliseconds(const msg::named_sizes& sizes) const { return of(planned_, sizes); }
+  [[nodiscard]] double milliseconds(const msg::named_sizes& sizes) const { return of(told_, sizes); }
   /// Seconds of the first `step` steps of an arm.
   [[nodiscard]] double seconds(const arm& a, index step) const {
     const std::vector<index> begins = msg::stage_steps(a.timeline, {a.steps, 1});
@@ -241,13 +229,94 @@ public:
     }
     return sum;
   }
+  /// A finished run's model on the held-out part of the other text.
+  [[nodiscard]] elsewhere examine(const outcome& run) {
+    reference::parsed_options parsed;
+    parsed.values.resume = run.folder.string();
+    const reference::run_request request = reference::resolve_run(s_.goal.what, parsed);
+    if (!other_) {
+      reference::run_setup there = request.setup;
+      there.settings.data = s_.other;
+      other_ = reference::load_run_data(there);
+    }
+    const std::unique_ptr<reference::trainer> trained = reference::detail::make_trainer(request, *data_, terminal_);
+    const reference::model_state<float>& state = trained->state();
+    const target& t = s_.goal;
+    reference::transformer<float> model(state.sizes, t.batch, t.seq);
+    const reference::live_masks masks = state.masks(trained->step());
+    reference::token_batch batch = reference::make_batch(*other_, t.batch);
+    double sum = 0;
+    index predicted = 0;
+    index right = 0;
+    for (index windows = 0; windows < other_->validation_windows;) {
+      windows += reference::validation_batch(*other_, windows, batch);
+      const double loss = model.forward(
+          state.values, {batch.tokens, batch.targets, batch.types, batch.lengths, batch.next_sentence}, masks.view());
+      const float* row = model.logits().data();
+      const bool hidden_alone = other_->masked(); // then there are logits of what is predicted alone
+      index here = 0;
+      for (const std::int32_t wanted : batch.targets) {
+        if (wanted >= 0) {
+          right += std::max_element(row, row + state.sizes.vocab) - row == wanted ? 1 : 0;
+          ++here;
+        }
+        if (wanted >= 0 || !hidden_alone) { row += state.sizes.vocab; }
+      }
+      sum += loss * static_cast<double>(here);
+      predicted += here;
+    }
+    return {sum / static_cast<double>(predicted), static_cast<double>(right) / static_cast<double>(predicted)};
+  }
   [[nodiscard]] const settings& given() const noexcept { return s_; }
   [[nodiscard]] const std::string& data_description() const { return data_->description; }
 
 private:
-  [[nodiscard]] const double* find(const msg::named_sizes& sizes) const {
-    const auto found = std::find_if(times_.begin(), times_.end(), [&](const auto& t) { return t.first == sizes; });
-    return found == times_.end() ? nullptr : &found->second;
+  using step_times = std::vector<std::pair<msg::named_sizes, double>>;
+
+  [[nodiscard]] static const double* find(const step_times& times, const msg::named_sizes& sizes) {
+    const auto found = std::find_if(times.begin(), times.end(), [&](const auto& t) { return t.first == sizes; });
+    return found == times.end() ? nullptr : &found->second;
+  }
+  [[nodiscard]] static double of(const step_times& times, const msg::named_sizes& sizes) {
+    const double* found = find(times, sizes);
+    if (found == nullptr) { throw std::logic_error("sizes that were not timed"); }
+    return *found;
+  }
+  [[nodiscard]] step_times read_times(const fs::path& file) const {
+    step_times times;
+    if (!fs::exists(file)) { return times; }
+    for (const json& entry : reference::read_json(file)) {
+      msg::named_sizes sizes;
+      for (const auto& [axis, unused] : s_.goal.sizes) { sizes.emplace_back(axis, entry.at("sizes").at(axis)); }
+      times.emplace_back(sizes, entry.at("milliseconds").get<double>());
+    }
+    return times;
+  }
+  static void write_times(const fs::path& file, const step_times& times) {
+    json all = json::array();
+    for (const auto& [sizes, milliseconds] : times) {
+      json named = json::object();
+      for (const auto& [axis, size] : sizes) { named[axis] = size; }
+      all.push_back({{"sizes", named}, {"milliseconds", milliseconds}});
+    }
+    reference::detail::write_json(file, all);
+  }
+  [[nodiscard]] step_times measure(const std::vector<msg::named_sizes>& wanted) const {
+    fmt::print("  timing steps at {} sizes ...", wanted.size());
+    std::fflush(stdout);
+    const arm scratch{"timing", study::sweep_group, {s_.goal.sizes, s_.goal.lr, {}}, s_.goal.steps};
+    const fs::path file = s_.runs / "timing.json";
+    reference::detail::write_json(file, reference::schedule_json(scratch.timeline));
+    const reference::run_request request = reference::resolve_run(s_.goal.what, options_of(scratch, 1, file));
+    std::vector<reference::sizes_to_time> sizes;
+    for (const msg::named_sizes& one : wanted) { sizes.push_back({one, std::nullopt}); }
+    const reference::machine_timing machine =
+        reference::measure_machine(request.setup, sizes, s_.smoke ? 10 : 300, nullptr, s_.smoke ? 5 : 100);
+    if (!machine.measured()) { throw std::runtime_error("steps were not timed: " + machine.why_not); }
+    step_times times;
+    for (const reference::sizes_timing& t : machine.timings) { times.emplace_back(t.sizes, t.milliseconds); }
+    fmt::print(" {:.0f} s\n", machine.seconds);
+    return times;
   }
   [[nodiscard]] static std::optional<outcome> finished(const fs::path& folder) {
     std::error_code ignored;
@@ -259,7 +328,8 @@ private:
   settings s_;
   reference::printer terminal_;
   std::optional<reference::training_data> data_;
-  std::vector<std::pair<msg::named_sizes, double>> times_;
+  std::optional<reference::training_data> other_;
+  step_times planned_, told_;
 };
 
 /// Where a run first was at a loss.
@@ -317,13 +387,19 @@ std::pair<std::vector<double>, std::vector<double>> ratios(const laboratory& lab
 }
 
 void print(const laboratory& lab, const findings& f) {
-  study::table shown({"seconds", "tokens M", "TFLOPs", "final loss", "time ratio", "FLOPs ratio", "run"});
+  const bool elsewhere = !lab.given().other.empty();
+  std::vector<std::string> columns{"seconds", "tokens M", "TFLOPs", "final loss", "time ratio", "FLOPs ratio"};
+  if (elsewhere) { columns.insert(columns.end(), {"other text: loss", "accuracy %"}); }
+  columns.emplace_back("run");
+  study::table shown(columns);
   std::string group;
   for (const result& r : f.all) {
     if (r.seeds.empty()) { continue; }
     if (r.what.group != group) {
       group = r.what.group;
-      shown.add({"", "", "", "", "", "", group});
+      std::vector<std::string> heading(columns.size() - 1);
+      heading.push_back(group);
+      shown.add(heading);
     }
     std::vector<double> losses;
     for (const outcome& o : r.seeds) { losses.push_back(o.final_loss()); }
@@ -332,10 +408,24 @@ void print(const laboratory& lab, const findings& f) {
     const auto ratio = [&](const std::vector<double>& v) {
       return itself ? std::string{"1"} : median(v) > 0 ? range(v, 2, "never") : std::string{"never"};
     };
-    shown.add({fmt::format("{:.0f}", lab.seconds(r.what, r.what.steps)),
-               fmt::format("{:.1f}", static_cast<double>(r.seeds.front().records.end->tokens) / 1e6),
-               fmt::format("{:.2f}", r.seeds.front().records.end->flops / 1e12), range(losses, 4, "none"), ratio(time),
-               ratio(flops), "  " + r.what.name + (itself ? "  <- the best from scratch: the loss to reach" : "")});
+    std::vector<std::string> cells{
+        fmt::format("{:.0f}", lab.seconds(r.what, r.what.steps)),
+        fmt::format("{:.1f}", static_cast<double>(r.seeds.front().records.end->tokens) / 1e6),
+        fmt::format("{:.2f}", r.seeds.front().records.end->flops / 1e12),
+        range(losses, 4, "none"),
+        ratio(time),
+        ratio(flops)};
+    if (elsewhere) {
+      std::vector<double> loss, accuracy;
+      for (const auto& e : r.other) {
+        loss.push_back(e.loss);
+        accuracy.push_back(100 * e.accuracy);
+      }
+      cells.push_back(range(loss, 4, "none"));
+      cells.push_back(range(accuracy, 2, "none"));
+    }
+    cells.push_back("  " + r.what.name + (itself ? "  <- the best from scratch: the loss to reach" : ""));
+    shown.add(cells);
   }
   shown.print();
   fmt::print("\n");
@@ -346,7 +436,8 @@ void print(const laboratory& lab, const findings& f) {
 
 void write_csv(const laboratory& lab, const findings& f, const std::string& path) {
   study::table rows({"group", "run", "seed", "steps", "peak_rate", "tokens", "flops", "seconds", "seconds_as_run",
-                     "final_loss", "target", "step_at_target", "time_ratio", "flops_ratio"});
+                     "final_loss", "target", "step_at_target", "time_ratio", "flops_ratio", "other_loss",
+                     "other_accuracy"});
   for (const result& r : f.all) {
     for (std::size_t seed = 0; seed < r.seeds.size(); ++seed) {
       const reference::end_record& end = *r.seeds[seed].records.end;
@@ -356,7 +447,9 @@ void write_csv(const laboratory& lab, const findings& f, const std::string& path
                 study::rate_text(r.what.timeline.lr.peak), std::to_string(end.tokens), fmt::format("{:.6g}", end.flops),
                 fmt::format("{:.3f}", lab.seconds(r.what, r.what.steps)), fmt::format("{:.3f}", end.seconds),
                 fmt::format("{:.6f}", end.val_loss), fmt::format("{:.6f}", f.targets[seed]), std::to_string(at.step),
-                fmt::format("{:.4f}", time[seed]), fmt::format("{:.4f}", flops[seed])});
+                fmt::format("{:.4f}", time[seed]), fmt::format("{:.4f}", flops[seed]),
+                r.other.empty() ? "" : fmt::format("{:.6f}", r.other[seed].loss),
+                r.other.empty() ? "" : fmt::format("{:.6f}", r.other[seed].accuracy)});
     }
   }
   rows.write_csv(path);
@@ -517,7 +610,7 @@ findings research(laboratory& lab) {
     for (const study::stretch& part : r.stretches) { note(part.sizes); }
   }
   lab.time(sizes);
-  const study::step_cost cost = [&](const msg::named_sizes& of) { return lab.milliseconds(of); };
+  const study::step_cost cost = [&](const msg::named_sizes& of) { return lab.planned_milliseconds(of); };
 
   fmt::print("from scratch\n");
   add(study::sweep_of(t));
@@ -544,7 +637,7 @@ findings research(laboratory& lab) {
   fmt::print("short schedules\n");
   const double whole = cost(t.sizes) * static_cast<double>(t.steps);
   for (const short_run& r : short_runs_of(t)) {
-    add({study::timed_arm(t, rate, r.name, r.rule, r.part * whole, 0.2, r.stretches, cost)});
+    add({study::timed_arm(t, rate, r.name, r.rule, r.part * whole, r.stretches, cost)});
   }
   more_seeds(lab, f);
   return f;
@@ -570,7 +663,12 @@ int main(int argc, char** argv) try {
              .smoke = given.smoke};
   reference::install_stop_signals();
   laboratory lab(s);
-  const findings f = research(lab);
+  findings f = research(lab);
+  for (result& r : f.all) {
+    for (const outcome& o : r.seeds) {
+      if (!s.other.empty()) { r.other.push_back(lab.examine(o)); }
+    }
+  }
   fmt::print("\n");
   print(lab, f);
   write_csv(lab, f, csv);

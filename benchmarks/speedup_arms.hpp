@@ -131,13 +131,13 @@ struct stretch {
   double share;
 };
 
-/// A run of given total time, as stretches of constant sizes.
+/// A run of given total time, as stretches of constant sizes. The rate decays over the last of them: growth belongs at
+/// the end of the stable phase (Bu 2025, Deep Progressive Training).
 [[nodiscard]] inline arm timed_arm(const target& t, double rate, std::string name, const std::string& rule,
-                                   double milliseconds, double decay, const std::vector<stretch>& stretches,
-                                   const step_cost& cost) {
+                                   double milliseconds, const std::vector<stretch>& stretches, const step_cost& cost) {
   arm result{std::move(name), short_group, {stretches.front().sizes, with_peak(t.lr, rate), {}}, 0};
-  result.timeline.lr.decay_fraction = decay;
   msg::named_sizes before;
+  index last = 0; // steps of the last stretch
   for (const stretch& s : stretches) {
     if (!before.empty() && s.sizes != before) {
       msg::stage growth = growth_by(t, rule);
@@ -147,9 +147,11 @@ struct stretch {
       }
       result.timeline.stages.push_back(growth);
     }
-    result.steps += rounded(milliseconds * s.share / cost(s.sizes));
+    last = rounded(milliseconds * s.share / cost(s.sizes));
+    result.steps += last;
     before = s.sizes;
   }
+  result.timeline.lr.decay_fraction = static_cast<double>(last - 1) / static_cast<double>(result.steps);
   return result;
 }
 

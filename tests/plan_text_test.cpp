@@ -151,6 +151,7 @@ TEST_CASE("real steps are timed at every size asked for, in ramps too, for every
       const reference::sizes_timing* timing = machine.find(w.sizes);
       REQUIRE(timing != nullptr);
       CHECK(timing->milliseconds > 0);
+      CHECK(timing->forward > 0);
       CHECK((timing->in_ramp > 0) == (w.stage == std::size_t{0})); // the second growth has no mask
     }
     CHECK(machine.fit.tokens_per_step == msg::index(setup.settings.batch * 16 * setup.settings.accumulate));

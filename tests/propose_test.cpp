@@ -126,6 +126,20 @@ TEST_CASE("growth comes late where width is worth nothing until late, and not at
   CHECK(never[0].timeline.start == msg::named_sizes{{"width", 64}});
 }
 
+TEST_CASE("no growth comes later than it may", "[propose]") {
+  loss_model idle = law;
+  idle.scale = 0; // the later the better
+  proposal_request wanted = one_axis();
+  wanted.latest = 0.6;
+  const auto found = msg::propose(wanted, cost, units, idle);
+  REQUIRE(found[0].timeline.stages.size() == 1);
+  CHECK(std::abs(found[0].loss - loss_of(idle, wanted, 0.6)) < 1e-12);
+  wanted.latest = 0;
+  CHECK(msg::propose(wanted, cost, units, idle).size() == 1); // the final model alone
+  wanted.latest = 1.5;
+  CHECK(testing::findings_of([&] { (void)msg::propose(wanted, cost, units, idle); })[0].hint == "latest");
+}
+
 TEST_CASE("a small model that isn't faster is no start", "[propose]") {
   // the machine takes as long for every size: FLOPs saved save no time
   const msg::step_time flat{.tokens_per_step = 100, .coefficients = {{"fixed", 10}}};

@@ -14,11 +14,14 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 namespace reference {
@@ -72,6 +75,7 @@ struct options {
   index log_every = 10;
   std::uint64_t seed = 1;
   std::string schedule;
+  std::string budget;
   std::string rule;
   std::string out;
   std::string resume;
@@ -143,7 +147,10 @@ void visit_options(options& o, const Visit& visit) {
   visit(training, "clip", o.clip, free, "Largest norm of the gradient; 0: no clipping");
   visit(training, "dropout", o.dropout, free,
         "Share of activations and attention weights left out in training, where the published model does; below 1");
-  visit(growth, "schedule", o.schedule, fixed, "Growth schedule (JSON), or none [all dimensions]");
+  visit(growth, "schedule", o.schedule, fixed,
+        "Growth schedule (JSON); none; or auto: the best one that a search finds [all dimensions]");
+  visit(growth, "budget", o.budget, fixed,
+        "Time that --schedule auto may take in all, search and training: 90s, 10m, 2h; it decides the steps");
   visit(growth, "rule", o.rule, fixed,
         "Rule for every growth in place of the schedule's: mask, stack, lemon, ... (the README lists them)");
   visit(growth, "plan-only", o.plan_only, free, "Print stages, sizes, and cost in FLOPs, time and memory, and stop");
@@ -200,6 +207,28 @@ inline void take_options(options& o, const json& saved, const std::string& file)
   found.throw_if_any();
 }
 
+/// Seconds of "90s", "10m", "1h30m", "2d", or of a plain number; nothing for anything else.
+[[nodiscard]] inline std::optional<double> duration_of(std::string_view text) {
+  double seconds = 0;
+  if (text.empty()) { return {}; }
+  while (!text.empty()) {
+    double value = 0;
+    const auto [end, failure] =
+        std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::fixed);
+    if (failure != std::errc{} || !(value >= 0)) { return {}; }
+    const bool plain = text.size() == static_cast<std::size_t>(end - text.data());
+    if (plain && seconds > 0) { return {}; } // 1h30: of what?
+    const double unit = plain ? 1 : *end == 's' ? 1 : *end == 'm' ? 60 : *end == 'h' ? 3600 : *end == 'd' ? 86400 : 0;
+    if (unit == 0) { return {}; }
+    seconds += value * unit;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()) + (plain ? 0 : 1));
+  }
+  return seconds > 0 && std::isfinite(seconds) ? std::optional{seconds} : std::nullopt;
+}
+
+/// Whether the schedule is to be searched.
+[[nodiscard]] inline bool automatic(const options& o) { return o.schedule == "auto"; }
+
 /// Refuses values that no run can have: one line that lists them all.
 inline void check_options(const program& p, const options& o) {
   std::string wrong;
@@ -236,6 +265,10 @@ inline void check_options(const program& p, const options& o) {
   finite("calibrate", o.calibrate);
   finite("weight-decay", o.weight_decay);
   finite("clip", o.clip);
+  require(o.budget.empty() || duration_of(o.budget), "budget", o.budget, "a time: 90s, 10m or 2h, for instance");
+  require(o.budget.empty() || automatic(o), "budget", "it alone", "--schedule auto beside it");
+  require(!automatic(o) || o.calibrate > 0, "calibrate", o.calibrate, "more than 0 with --schedule auto");
+  require(!automatic(o) || !o.budget.empty(), "schedule", "auto alone", "--budget beside auto: 10m, for instance");
   require(o.warmup >= -1, "warmup", o.warmup, "at least 0, or -1");
   require(o.beta1 >= 0 && o.beta1 < 1, "beta1", o.beta1, "from 0 to below 1");
   require(o.beta2 >= 0 && o.beta2 < 1, "beta2", o.beta2, "from 0 to below 1");

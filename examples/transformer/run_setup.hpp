@@ -85,9 +85,13 @@ namespace detail {
 
 [[nodiscard]] inline msg::run_extent extent_of(const options& o) { return {o.steps, o.batch * o.seq * o.accumulate}; }
 
-/// The schedule of a new run. `none` keeps the default schedule's learning rate and final sizes, without its stages.
+/// Whether a run has the options' sizes from the start, or until a search finds a schedule that ends at them.
+[[nodiscard]] inline bool sizes_alone(const options& o) { return o.schedule == "none" || automatic(o); }
+
+/// The schedule of a new run. `none` and `auto` keep the default schedule's learning rate and final sizes, without its
+/// stages.
 [[nodiscard]] inline msg::schedule new_timeline(const options& o) {
-  const bool none = o.schedule == "none";
+  const bool none = sizes_alone(o);
   const std::filesystem::path path = schedule_path(none ? "" : o.schedule, o.arch);
   msg::schedule timeline = read_schedule(read_json(path), none ? msg::run_extent{} : extent_of(o), path.string());
   if (none) {
@@ -293,7 +297,10 @@ inline void warn_of_other_machine(run_request& request) {
     check_options(what, o);
     setup.timeline = detail::new_timeline(o);
     detail::override_timeline(o, setup.timeline);
-    source = o.schedule == "none" ? "sizes" : detail::schedule_path(o.schedule, o.arch).string();
+    if (automatic(o) && parsed.given.contains("steps")) {
+      throw input_error("--steps expected without --schedule auto, which takes their number from --budget");
+    }
+    source = detail::sizes_alone(o) ? "sizes" : detail::schedule_path(o.schedule, o.arch).string();
   } else {
     resolved_checkpoint found = resolve_latest(o.resume);
     if (!found.warning.empty()) { request.warnings.push_back(found.warning); }
@@ -318,10 +325,10 @@ inline void warn_of_other_machine(run_request& request) {
     setup.timeline = read_schedule(saved.schedule, detail::extent_of(o), source);
     detail::override_timeline(o, setup.timeline);
   }
-  setup.grows = o.schedule != "none";
+  setup.grows = automatic(o) ? !setup.timeline.stages.empty() : o.schedule != "none";
   if (o.data.empty()) { o.data = MSG_DEFAULT_DATA; }
   setup.words = load_tokenizer(o.tokenizer, masked(what));
-  if (!setup.grows) { detail::take_sizes(o, setup.timeline); }
+  if (!request.checkpoint && detail::sizes_alone(o)) { detail::take_sizes(o, setup.timeline); }
   detail::resolve_sizes(setup, source);
   detail::check_stages(setup, source);
   require_device(o.device);
@@ -357,15 +364,19 @@ inline void check_data(const run_request& request, const training_data& data) {
   }
 }
 
-/// Makes the run directory of a new run, which must not hold one already; cleans what killed runs left.
-inline void open_run_directory(const run_request& request) {
+/// The directory of a new run must not hold one already.
+inline void check_run_directory(const run_request& request) {
   const std::filesystem::path& directory = request.setup.directory;
   std::error_code ignored;
   if (!request.checkpoint && std::filesystem::exists(directory / "metrics.jsonl", ignored)) {
     throw input_error(fmt::format("{} already holds a run: continue it with --resume {}, or give another --out",
                                   directory.string(), directory.string()));
   }
-  prepare_run_directory(directory);
+}
+/// Makes it, and cleans what killed runs left.
+inline void open_run_directory(const run_request& request) {
+  check_run_directory(request);
+  prepare_run_directory(request.setup.directory);
 }
 
 /// The data of a run.

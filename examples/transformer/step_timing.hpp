@@ -72,8 +72,7 @@ public:
     const live_masks masks = state_.masks(now);
     for (index micro = 0; micro < settings_.accumulate; ++micro) {
       if (data_ != nullptr) { position_ = train_batch(*data_, settings_.seed, position_, batch_); }
-      engine_.add_batch({batch_.tokens, batch_.targets, batch_.types, batch_.lengths, batch_.next_sentence},
-                        masks.view(), 1 / static_cast<double>(settings_.accumulate));
+      engine_.add_batch(input(), masks.view(), 1 / static_cast<double>(settings_.accumulate));
     }
     if (in_ramp || ages_in_ramp_ || ages_.empty()) {
       ages_.clear();
@@ -82,10 +81,23 @@ public:
       ages_in_ramp_ = in_ramp;
     }
     (void)engine_.update({msg::adamw{.weight_decay = settings_.weight_decay}, 1e-5, now, settings_.clip}, ages_);
-    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+    return since(begin);
+  }
+  /// Milliseconds of an evaluation of one micro-batch.
+  double forward() {
+    const auto begin = std::chrono::steady_clock::now();
+    const live_masks masks = state_.masks(ramp_steps + 1);
+    (void)engine_.forward(input(), masks.view());
+    return since(begin);
   }
 
 private:
+  [[nodiscard]] static double since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  }
+  [[nodiscard]] model_input input() const noexcept {
+    return {batch_.tokens, batch_.targets, batch_.types, batch_.lengths, batch_.next_sentence};
+  }
   static constexpr index ramp_steps = index{1} << 20U; // no timing comes to its end
 
   options settings_;
@@ -110,6 +122,7 @@ struct sizes_timing {
   msg::named_sizes sizes{};
   double milliseconds = 0;
   double in_ramp = 0; // milliseconds while masks ramp; 0: none do
+  double forward = 0; // milliseconds of an evaluation of one micro-batch
 };
 
 /// What was measured, or why nothing was.
@@ -230,7 +243,7 @@ namespace detail {
   struct timed {
     msg::named_sizes sizes;
     std::unique_ptr<timed_model> model;
-    std::vector<double> plain{}, in_ramp{};
+    std::vector<double> plain{}, in_ramp{}, forward{};
   };
   std::vector<timed> all;
   for (const sizes_to_time& t : wanted) {
@@ -254,6 +267,7 @@ namespace detail {
     for (timed& t : all) {
       t.plain.push_back(t.model->step());
       if (t.model->ramps()) { t.in_ramp.push_back(t.model->step(true)); }
+      if (round <= 3) { t.forward.push_back(t.model->forward()); }
     }
     const double one = (elapsed() - warm) / static_cast<double>(round);
     if (elapsed() + one > seconds) { break; }
@@ -262,7 +276,8 @@ namespace detail {
   for (timed& t : all) {
     result.timings.push_back({.sizes = t.sizes,
                               .milliseconds = detail::median(std::move(t.plain)),
-                              .in_ramp = t.in_ramp.empty() ? 0 : detail::median(std::move(t.in_ramp))});
+                              .in_ramp = t.in_ramp.empty() ? 0 : detail::median(std::move(t.in_ramp)),
+                              .forward = detail::median(std::move(t.forward))});
     timings.push_back({result.timings.back().sizes, result.timings.back().milliseconds});
   }
   result.fit = msg::calibrate(cost, timings, detail::extent_of(o).tokens_per_step);

@@ -1,6 +1,7 @@
 // What every trainer program does from its command line to its exit code.
 #pragma once
 
+#include "transformer/auto_schedule.hpp"
 #include "transformer/compare.hpp"
 #include "transformer/options.hpp"
 #include "transformer/plan_text.hpp"
@@ -17,6 +18,7 @@
 #include <filesystem>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 
 namespace reference {
@@ -35,18 +37,34 @@ inline int train(const program& what, int count, const char* const* arguments) {
     fmt::print("{}", parsed.text);
     return 0;
   }
-  const run_request request = resolve_run(what, parsed);
-  const run_setup& setup = request.setup;
+  run_request request = resolve_run(what, parsed);
+  run_setup& setup = request.setup;
   const options& o = setup.settings;
-  if (o.plan_only) {
+  const bool searches = automatic(o) && !request.checkpoint;
+  if (o.plan_only && !searches) {
     fmt::print("{}", plan_text(setup, measure_machine(setup, sizes_to_measure(setup), o.calibrate)));
     return 0;
   }
-  const training_data data = load_run_data(setup);
+  training_data data = load_run_data(setup);
   check_data(request, data);
-  open_run_directory(request);
+  if (!o.plan_only) { check_run_directory(request); }
   install_stop_signals();
   printer terminal(stdout, terminal_of(stdout, o.quiet));
+  std::optional<found_schedule> found;
+  if (searches) {
+    found = search_schedule(setup, data, terminal);
+    if (!found || o.plan_only) {
+      fmt::print("{}", found ? found->text : "stopped in the search, before any training: start again\n");
+      return 0;
+    }
+    adopt(setup, *found);
+  }
+  open_run_directory(request);
+  if (found) {
+    const std::filesystem::path file = setup.directory / "schedule.json";
+    write_file_atomically(file, schedule_json(setup.timeline).dump(1) + "\n");
+    terminal.note(found->text + fmt::format("chosen    the first of them, written to {}", file.string()));
+  }
   terminal.note(opening_text(setup, data));
   for (const std::string& warning : request.warnings) { terminal.note("note: " + warning); }
 

@@ -39,6 +39,7 @@ struct proposal_request {
   index tokens_per_step = 0;
   int most_stages = 5;
   int cells = 24;        // growths happen after multiples of budget / cells
+  double latest = 1;     // and after this part of the budget at the latest
   std::size_t count = 8; // proposals wanted
   schedule base{};       // learning rate of the proposals; its first stage, if any, is what each growth is like
 };
@@ -152,6 +153,7 @@ template <std::invocable<const named_sizes&> Cost, std::invocable<const named_si
   need(wanted.most_stages >= 0 && wanted.most_stages <= 8, "0 to 8 stages", std::to_string(wanted.most_stages),
        "most_stages");
   need(wanted.cells >= 2 && wanted.cells <= 1000, "2 to 1000 cells", std::to_string(wanted.cells), "cells");
+  need(wanted.latest >= 0 && wanted.latest <= 1, "0 to 1", detail::short_text(wanted.latest), "latest");
   need(model.token_scale > 0 && model.token_exponent > 0, "a loss that falls with tokens", "none", "loss_model");
   if (!findings.empty()) { throw error(std::move(findings)); }
 
@@ -183,7 +185,7 @@ template <std::invocable<const named_sizes&> Cost, std::invocable<const named_si
   std::vector<proposal> proposals;
   for (std::size_t start = 0; start < lattice.size(); ++start) {
     for (const detail::search_path& path :
-         detail::best_paths(lattice, points, falls, start, wanted.cells, wanted.most_stages, target)) {
+         detail::best_paths(lattice, points, falls, start, wanted.cells, wanted.most_stages, target, wanted.latest)) {
       proposals.push_back(
           detail::make_proposal(wanted.base, points, path, falls, whole, wanted.cells, wanted.tokens_per_step));
     }

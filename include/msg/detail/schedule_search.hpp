@@ -123,11 +123,11 @@ struct search_path {
 
 /// For each number of growths from 0 to most_stages the best path from a start to the final sizes, where there is one:
 /// the one with the lowest loss after all cells, or the one that is at the loss `target` first. At every point a run
-/// spends one cell or more, up to the target.
+/// spends one cell or more, up to the target; none grows after the part `latest` of all cells.
 [[nodiscard]] inline std::vector<search_path> best_paths(const size_lattice& lattice,
                                                          const std::vector<searched_sizes>& points,
                                                          const loss_steps& falls, std::size_t start, int cells,
-                                                         int most_stages, double target) {
+                                                         int most_stages, double target, double latest) {
   constexpr double infinite = std::numeric_limits<double>::infinity();
   struct state {
     double loss = infinite;
@@ -152,7 +152,7 @@ struct search_path {
         state& next = at(cell + 1, stages, to);
         double before = at(cell, stages, to).loss;
         next.from = to;
-        if (stages > 0) {
+        if (stages > 0 && static_cast<double>(cell) <= latest * cells) {
           for (const std::size_t from : reached) {
             if (from >= to) { break; }
             const double loss = at(cell, stages - 1, from).loss;
