@@ -154,7 +154,10 @@ public:
     const json document = reference::schedule_json(a.timeline);
     reference::parsed_options parsed = options_of(a, seed, "x/x.json");
     json key = reference::options_json(parsed.values);
-    for (const char* name : {"out", "schedule"}) { key.erase(name); }
+    const json usual = reference::options_json({});
+    for (const auto& [name, value] : usual.items()) { // so that an option of later does not make all runs anew
+      if (name == "out" || name == "schedule" || key[name] == value) { key.erase(name); }
+    }
     const std::string name = fmt::format("{}-{}-s{}-{}", s_.goal.what.run_prefix, slug(a.name), seed,
                                          hash_text(document.dump() + key.dump()));
     const fs::path file = s_.runs / (name + ".json");
@@ -168,7 +171,7 @@ public:
     } else {
       fs::remove_all(folder); // killed before its first checkpoint
     }
-    fmt::print("  {:<34} seed {}  {} steps ...", a.name, seed, a.steps);
+    fmt::print("  {:<40} seed {}  {} steps ...", a.name, seed, a.steps);
     std::fflush(stdout);
     const reference::run_request request = reference::resolve_run(s_.goal.what, parsed);
     if (!data_) { data_ = reference::load_run_data(request.setup); }
