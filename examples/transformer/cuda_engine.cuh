@@ -91,7 +91,14 @@ struct cuda_engine::implementation {
       decays.clear();
       for (const msg::parameter& p : schema.parameters()) { decays.push_back(msg::decays(p.what)); }
     }
-    ages->set(stream, request.optimizer, {.lr = request.lr, .step = request.step, .rates = request.rates}, at);
+    const msg::update_step now{.lr = request.lr, .step = request.step, .rates = request.rates};
+    try {
+      ages->set(stream, request.optimizer, now, at);
+    } catch (const msg::error& failure) {
+      if (failure.code() == msg::errc::cuda) { throw; }
+      ages.emplace(at); // axes that grew together, and were alike until now, ramp each at its own pace: divided anew
+      ages->set(stream, request.optimizer, now, at);
+    }
     ages->clip(stream, squares, request.clip);
     for (std::size_t p = 0; p < values.tensors.size(); ++p) {
       msg::update(stream, *ages, static_cast<index>(p), decays[p], values.tensors[p],
