@@ -55,11 +55,11 @@ struct growth_record {
   index from = 0;
   index to = 0;
   std::string rule = {};
-  std::string promised = {}; // of the function: what the rule says of it
   double loss_before = missing;
   double loss_after = missing; // of the same batch
   double max_abs_logit_diff = missing;
   bool bits_equal = false;
+  std::string promised = {}; // of the function: what the rule says of it
 };
 
 /// {"event": "end"}.
@@ -198,11 +198,11 @@ template <class Value>
           .from = whole(object, "from"),
           .to = whole(object, "to"),
           .rule = text(object, "rule"),
-          .promised = text(object, "promised"),
           .loss_before = number(object, "loss_before"),
           .loss_after = number(object, "loss_after"),
           .max_abs_logit_diff = number(object, "max_abs_logit_diff"),
-          .bits_equal = equal != object.end() && equal->is_boolean() && equal->get<bool>()};
+          .bits_equal = equal != object.end() && equal->is_boolean() && equal->get<bool>(),
+          .promised = text(object, "promised")};
 }
 
 [[nodiscard]] inline end_record end_from(const nlohmann::json& object) {

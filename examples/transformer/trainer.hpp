@@ -274,11 +274,11 @@ private:
                          .from = a.old_size,
                          .to = a.new_size,
                          .rule = a.growth.contract.rule,
-                         .promised = msg::to_string(a.growth.contract.keeps),
                          .loss_before = before,
                          .loss_after = after,
                          .max_abs_logit_diff = found.outputs.max_abs,
-                         .bits_equal = found.same_bits()});
+                         .bits_equal = found.same_bits(),
+                         .promised = msg::to_string(a.growth.contract.keeps)});
       metrics_.write(to_json(records.back()));
     }
     terminal_.growth(records);
