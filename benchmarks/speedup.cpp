@@ -572,8 +572,8 @@ std::vector<short_run> short_runs_of(const target& t) {
   add("L/2 L masked", "mask", 0.45, two);
   add("L/6 L/3 L/2 L masked", "mask", 0.45, four);
   add("C/2 L/6, L/2, L masked", "mask", 0.45, narrow);
-  add("L/6 L/2 L masked", "mask", 0.4, three);
-  add("L/6 L/2 L masked", "mask", 0.35, three);
+  add("L/6 L/2 L masked", "mask", 0.55, three);
+  add("L/6 L/3 L/2 L masked", "mask", 0.55, four);
   return runs;
 }
 

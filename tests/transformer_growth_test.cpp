@@ -384,6 +384,21 @@ TEST_CASE("a stage makes experts of the one FFN, keeps the function, and its rou
   CHECK(births("model.layers.*.block_sparse_moe.experts.*.w1.weight", 1) == of_experts);
 }
 
+TEST_CASE("one expert is the one FFN there is, seen from before a growth and from after it", "[growth][experts]") {
+  config end = as(form::mixture, small);
+  end.experts = 8;
+  end.chosen = 4;
+  config dense = end;
+  dense.experts = 0;
+  CHECK(reference::resized(end, {{"experts", 1}}) == dense);
+  CHECK(reference::resized(dense, {{"experts", 1}}) == dense);
+  CHECK(reference::resized(dense, {{"experts", 8}}) == end);
+  CHECK(reference::resized(end, {{"experts", 3}}).chosen == 3);
+  CHECK(reference::size_on(dense, "experts") == 1);
+  const config single = reference::mixture_of_one(dense); // what a plan sees
+  CHECK(reference::resized(single, {{"hidden", 20}}).experts == 1);
+}
+
 TEST_CASE("a router that would have nothing to choose from is refused", "[growth][transformer][experts]") {
   const config sizes = as(form::llama, small);
   const auto refusal = [&](const config& c, const char* rule) {

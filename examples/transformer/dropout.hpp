@@ -69,8 +69,9 @@ MSG_HOST_DEVICE void drop_units(const Team& team, const dropped_units& units, in
   const A scale = A(units.scale);
   team.each((n + 3) / 4, [=](index i) {
     const msg::random_block bits = units.words(row, i);
-    for (index j = 4 * i; j < 4 * i + 4 && j < n; ++j) {
-      to[j] = bits.word[j - 4 * i] < units.below ? T(0) : T(scale * A(from[j]));
+    for (index k = 0; k < 4; ++k) { // a fixed count, so that the words stay in registers
+      const index j = 4 * i + k;
+      if (j < n) { to[j] = bits.word[k] < units.below ? T(0) : T(scale * A(from[j])); }
     }
   });
 }

@@ -46,7 +46,8 @@ inline constexpr auto grown_axes = std::span(config_axes).first<4>();
   return 0;
 }
 
-/// The config with other sizes; key-value heads follow the heads, their groups as they are, unless they are named.
+/// The config with other sizes; key-value heads follow the heads, their groups as they are, unless they are named. One
+/// expert is the one FFN there is.
 [[nodiscard]] inline config resized(const config& before, const msg::named_sizes& sizes) {
   config c = before;
   bool named = false;
@@ -60,8 +61,8 @@ inline constexpr auto grown_axes = std::span(config_axes).first<4>();
     c.kv_heads = c.heads * c.kv_heads / before.heads;
   }
   if (before.kv_heads == 0 && c.kv_heads == c.heads) { c.kv_heads = 0; }
-  if (before.experts != 1 && c.experts == 1) { c.experts = 0; } // one expert is an FFN
-  if (c.experts > 0) { c.chosen = std::min(c.chosen, c.experts); }
+  if (before.experts != 1 && c.experts == 1) { c.experts = 0; }                                  // one expert is an FFN
+  if (c.experts > 0 && c.experts < before.experts) { c.chosen = std::min(c.chosen, c.experts); } // looking back
   return c;
 }
 

@@ -55,7 +55,6 @@ struct growth_record {
   index from = 0;
   index to = 0;
   std::string rule = {};
-  std::string promised = {}; // of the function: what the rule says of it
   double loss_before = missing;
   double loss_after = missing; // of the same batch
   double max_abs_logit_diff = missing;
@@ -65,6 +64,7 @@ struct growth_record {
   std::string why = {};
   double seen = missing;
   double limit = missing;
+  std::string promised = {}; // of the function: what the rule says of it
 };
 
 /// {"event": "probe"}: a trial, from where the run stood; {"event": "curve"}: a model trained from scratch to measure
@@ -237,7 +237,6 @@ template <class Value>
           .from = whole(object, "from"),
           .to = whole(object, "to"),
           .rule = text(object, "rule"),
-          .promised = text(object, "promised"),
           .loss_before = number(object, "loss_before"),
           .loss_after = number(object, "loss_after"),
           .max_abs_logit_diff = number(object, "max_abs_logit_diff"),
@@ -245,7 +244,8 @@ template <class Value>
           .trigger = text(object, "trigger"),
           .why = text(object, "why"),
           .seen = number(object, "seen"),
-          .limit = number(object, "limit")};
+          .limit = number(object, "limit"),
+          .promised = text(object, "promised")};
 }
 
 [[nodiscard]] inline trial_record trial_from(const nlohmann::json& object) {

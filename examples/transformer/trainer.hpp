@@ -323,7 +323,6 @@ private:
                          .from = a.old_size,
                          .to = a.new_size,
                          .rule = a.growth.contract.rule,
-                         .promised = msg::to_string(a.growth.contract.keeps),
                          .loss_before = effect.loss_before,
                          .loss_after = effect.loss_after,
                          .max_abs_logit_diff = effect.found.outputs.max_abs,
@@ -331,7 +330,8 @@ private:
                          .trigger = std::string{msg::trigger_names[static_cast<std::size_t>(given.at.kind)]},
                          .why = by.why,
                          .seen = by.seen,
-                         .limit = by.limit});
+                         .limit = by.limit,
+                         .promised = msg::to_string(a.growth.contract.keeps)});
       metrics_.write(to_json(records.back()));
     }
     terminal_.growth(records);
