@@ -203,7 +203,9 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
   const double limit = std::min(o.calibrate, calibration_share * budget);
   const machine_timing machine = measure_machine(setup, timed, limit, &data);
   if (!machine.measured()) { throw too_small(machine.why_not, std::numeric_limits<double>::infinity()); }
-  terminal.note(machine_text(machine));
+  std::string told = machine_text(machine);
+  told.pop_back(); // a note ends its line itself
+  terminal.note(told);
 
   // How good
   const auto seconds_of = [&](const msg::named_sizes& sizes) { return machine.find(sizes)->milliseconds / 1000; };
