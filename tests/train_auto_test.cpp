@@ -39,17 +39,17 @@ TEST_CASE("a budget alone makes a run that times, probes, proposes and trains, a
     CAPTURE(part);
     CHECK(begun.out.find(part) != std::string::npos);
   }
-  const json schedule = json::parse(read_bytes(place / "run/schedule.json"));
-  CHECK(reference::schedule_json(reference::read_schedule(place / "run/schedule.json")) == schedule);
+  const json written = json::parse(read_bytes(place / "run/schedule.json"));
+  CHECK(reference::schedule_json(reference::read_schedule(place / "run/schedule.json")) == written);
   const json saved = saved_state(place, "run");
-  CHECK(saved.at("schedule") == schedule);
+  CHECK(saved.at("schedule") == written);
   const outcome resumed = place.train({"--resume", "run", "--quiet", "--max-seconds", "0.5"});
   INFO(resumed.error);
   REQUIRE(resumed.code == 0);
   CHECK(resumed.out.find("probe") == std::string::npos); // it goes on, and searches no more
   const json later = saved_state(place, "run");
   CHECK(later.at("step") > saved.at("step"));
-  CHECK(later.at("schedule") == schedule);
+  CHECK(later.at("schedule") == written);
   CHECK(later.at("options").at("steps") == saved.at("options").at("steps"));
 }
 

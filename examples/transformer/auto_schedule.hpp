@@ -33,6 +33,7 @@ inline constexpr double training_share = 0.97;   // of what is left, to train: s
 inline constexpr double overrun = 1.04;          // of the budget: a run that is slower than expected stops there
 inline constexpr double latest_growth = 0.75;    // of the time: the final model must have some to train
 inline constexpr index least_probe_steps = 8;
+inline constexpr index most_pauses = 40; // evaluations, and checkpoints, of a run that wasn't told how many
 
 namespace detail {
 
@@ -151,7 +152,9 @@ struct fewer_windows {
 struct found_schedule {
   msg::proposal chosen{};
   double max_seconds = 0; // of training: the run is stopped there
-  std::string text{};     // proposals and reasons, for people
+  index eval_every = 0;
+  index save_every = 0;
+  std::string text{}; // proposals and reasons, for people
 };
 
 /// The setup of the run that was found.
@@ -161,17 +164,20 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
   setup.start = resized(setup.end, setup.timeline.start);
   options& o = setup.settings;
   o.steps = found.chosen.run.steps;
+  o.eval_every = found.eval_every;
+  o.save_every = found.save_every;
   o.max_seconds = o.max_seconds > 0 ? std::min(o.max_seconds, found.max_seconds) : found.max_seconds;
 }
 
 /// Searches the schedule of a setup whose timeline is the final model from the start. Nothing if someone asked it to
 /// stop.
 ///
+/// given     options by name that someone gave: evaluations and checkpoints come as often as these say
 /// data      its validation_windows are fewer for a while
 /// terminal  is told what goes on
 /// Throws input_error for a budget that is too small.
-[[nodiscard]] inline std::optional<found_schedule> search_schedule(const run_setup& setup, training_data& data,
-                                                                   printer& terminal) {
+[[nodiscard]] inline std::optional<found_schedule> search_schedule(const run_setup& setup, const json& given,
+                                                                   training_data& data, printer& terminal) {
   const options& o = setup.settings;
   const auto begin = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
@@ -203,7 +209,9 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
   const double limit = std::min(o.calibrate, calibration_share * budget);
   const machine_timing machine = measure_machine(setup, timed, limit, &data);
   if (!machine.measured()) { throw too_small(machine.why_not, std::numeric_limits<double>::infinity()); }
-  terminal.note(machine_text(machine));
+  std::string told = machine_text(machine);
+  told.pop_back(); // a note ends its line itself
+  terminal.note(told);
 
   // How good
   const auto seconds_of = [&](const msg::named_sizes& sizes) { return machine.find(sizes)->milliseconds / 1000; };
@@ -213,7 +221,9 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
   const detail::fewer_windows fewer(data, probe_batches * o.batch);
   std::vector<msg::loss_point> points;
   std::vector<msg::step_timing> probed, with_pauses; // averages: what a budget is spent by
-  double checkpoint = 0;                             // seconds
+  const bool evaluates = given.contains("eval-every");
+  const bool saves = given.contains("save-every");
+  double checkpoint = 0; // seconds
   const scratch_folder scratch;
   const auto shares = static_cast<double>(corners.size() + 1); // the final sizes have two: they are the slowest
   for (std::size_t i = 0; i < corners.size(); ++i) {
@@ -237,8 +247,8 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
     // A step with its share of the run's evaluations and checkpoints
     checkpoint = std::max(checkpoint, end.pauses - static_cast<double>(end.evaluations) * one_evaluation);
     const double pauses =
-        (o.eval_every > 0 ? evaluation(corners[i], fewer.before) / static_cast<double>(o.eval_every) : 0) +
-        (o.save_every > 0 ? checkpoint / static_cast<double>(o.save_every) : 0);
+        (evaluates && o.eval_every > 0 ? evaluation(corners[i], fewer.before) / static_cast<double>(o.eval_every) : 0) +
+        (saves && o.save_every > 0 ? checkpoint / static_cast<double>(o.save_every) : 0);
     probed.push_back({corners[i], 1000 * end.step_seconds});
     with_pauses.push_back({corners[i], 1000 * (end.step_seconds + pauses)});
   }
@@ -250,7 +260,10 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
   // What to make of the time that is left, of which evaluations and checkpoints take their part
   const double left = budget - elapsed();
   const msg::step_time all_in = msg::calibrate(cost, with_pauses, wanted.tokens_per_step);
-  const double ends = 2 * evaluation(corners.back(), fewer.before) + checkpoint; // before and after
+  // Those before the first step, after the last, and where their number isn't told
+  const double ends =
+      static_cast<double>(2 + (evaluates ? 0 : most_pauses)) * evaluation(corners.back(), fewer.before) +
+      static_cast<double>(1 + (saves ? 0 : most_pauses)) * checkpoint;
   wanted.seconds = training_share * (left - ends);
   const double least = 2 * wanted.cells * msg::milliseconds_of(all_in, cost(wanted.sizes)) / 1000;
   if (wanted.seconds < least) {
@@ -261,7 +274,7 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
   run_setup trial = setup;
   for (msg::proposal& p : msg::propose(wanted, cost, parameters, model, &all_in)) {
     p.timeline = detail::finished(std::move(p.timeline), p.run, setup.end);
-    adopt(trial, {p, 0, {}});
+    adopt(trial, {.chosen = p});
     try {
       detail::check_stages(trial, "proposal");
     } catch (const input_error&) { continue; } // a rule that cannot, or two growths within a step
@@ -273,6 +286,8 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
       msg::predict(first.timeline, first.run, cost, msg::calibrate(cost, probed, wanted.tokens_per_step)).seconds /
       first.seconds;
   found.max_seconds = in_steps * (left - ends + (overrun - 1) * budget);
+  found.eval_every = evaluates ? o.eval_every : std::max(o.eval_every, first.run.steps / most_pauses);
+  found.save_every = saves ? o.save_every : std::max(o.save_every, first.run.steps / most_pauses);
   found.text = fmt::format(
       "loss      fitted to {} losses of {} probes with terms of {}parameters and tokens; error {:.1f} %\n",
       points.size(), corners.size(), model.axis_scales.empty() ? "" : "hidden, layers, ", 100 * model.error);

@@ -52,7 +52,7 @@ inline int train(const program& what, int count, const char* const* arguments) {
   printer terminal(stdout, terminal_of(stdout, o.quiet));
   std::optional<found_schedule> found;
   if (searches) {
-    found = search_schedule(setup, data, terminal);
+    found = search_schedule(setup, parsed.given, data, terminal);
     if (!found || o.plan_only) {
       fmt::print("{}", found ? found->text : "stopped in the search, before any training: start again\n");
       return 0;
