@@ -322,17 +322,18 @@ TEST_CASE("every truncation of a schedule is an input error", "[schedule_file]")
 
 TEST_CASE("every shipped schedule is sound, and those of one model end at the same sizes", "[schedule_file]") {
   CHECK(names_in(shipped_folder()) ==
-        std::vector<std::string>{"bert-all-dimensions.json", "even-split.json", "ffn.json", "gpt-all-dimensions.json",
-                                 "gpt-plateau.json", "gpt-probe.json", "gpt-slope.json", "heads.json", "hidden.json",
-                                 "layers-mask.json", "layers-stack.json", "llama-all-dimensions.json",
-                                 "msg-bert-base.json", "msg-bert-large.json"});
+        std::vector<std::string>{"bert-all-dimensions.json", "compound.json", "depth-stack.json", "even-split.json",
+                                 "ffn.json", "gpt-all-dimensions.json", "gpt-plateau.json", "gpt-probe.json",
+                                 "gpt-slope.json", "heads.json", "hidden.json", "layers-mask.json", "layers-stack.json",
+                                 "llama-all-dimensions.json", "llama-upcycle.json", "msg-bert-base.json",
+                                 "msg-bert-large.json", "one-layer.json"});
   const msg::named_sizes gpt{{"hidden", 192}, {"ffn", 768}, {"heads", 6}, {"layers", 6}};
   const msg::named_sizes llama{{"hidden", 192}, {"ffn", 512}, {"heads", 6}, {"layers", 6}, {"kv_heads", 3}};
   for (const std::string& name : names_in(shipped_folder())) {
     CAPTURE(name);
     const msg::schedule timeline = read_schedule(shipped_folder() / name, {1500, 2048});
     const msg::named_sizes last = msg::sizes_after(timeline, timeline.stages.size());
-    if (name.starts_with("msg-")) { continue; }
+    if (name.starts_with("msg-") || name == "llama-upcycle.json") { continue; }
     CHECK(last == (name.starts_with("llama") ? llama : gpt));
   }
 }

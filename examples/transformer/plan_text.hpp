@@ -2,6 +2,7 @@
 // to.
 #pragma once
 
+#include "transformer/foreseen_steps.hpp"
 #include "transformer/model_costs.hpp"
 #include "transformer/report_format.hpp"
 #include "transformer/run_setup.hpp"
@@ -14,20 +15,20 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace reference {
 
-/// Steps at which stages are expected: where they are known, there; those that training decides at the latest step
-/// they are allowed, or evenly spread where there is none.
+/// Steps at which stages are expected: where that can be foreseen, there; the others evenly spread between those.
 [[nodiscard]] inline std::vector<index> expected_steps(const msg::schedule& timeline, const msg::run_extent& run) {
   const std::size_t count = timeline.stages.size();
   constexpr index unknown = -1;
   std::vector<index> steps;
   for (const msg::stage& stage : timeline.stages) {
-    const index latest = stage.at.not_after > 0 ? std::min(stage.at.not_after, run.steps) : unknown;
-    steps.push_back(msg::observed(stage.at) ? latest : msg::step_of(stage.at, run));
+    const std::optional<index> step = foreseen_step(stage.at, run);
+    steps.push_back(step ? std::min(*step, run.steps) : unknown);
   }
   for (std::size_t s = 0; s < count; ++s) {
     if (steps[s] != unknown) { continue; }
