@@ -61,8 +61,8 @@ TEST_CASE("BERT and Llama find their schedules too, and grouped queries keep the
   CHECK(saved_state(bert, "run").at("schedule") == json::parse(read_bytes(bert / "run/schedule.json")));
   CHECK(of_event(bert.metrics("run"), "end").size() == 1);
   const workplace gpt{MSG_TRAIN_GPT};
-  const outcome llama =
-      gpt.train(automatic("run", {"--budget", "5s", "--arch", "llama", "--heads", "4", "--kv-heads", "2", "--quiet"}));
+  const outcome llama = gpt.train(automatic("run", {"--budget", "15s", "--max-seconds", "0.5", "--arch", "llama",
+                                                    "--heads", "4", "--kv-heads", "2", "--quiet"}));
   INFO(llama.error);
   REQUIRE(llama.code == 0);
   const json found = json::parse(read_bytes(gpt / "run/schedule.json"));
