@@ -54,9 +54,11 @@ public:
         engine_(state_, settings_.device, settings_.precision),
         batch_(data == nullptr ? synthetic_batch(setup) : make_batch(*data, settings_.batch)) {
     if (growth != nullptr) {
-      msg::ramp ramp = growth->ramp;
-      if (ramp.steps > 0) { ramp.steps = ramp_steps; }
-      engine_.grow(plan_of_stage(before, *growth, settings_.seed), 1, ramp);
+      msg::stage slow = *growth;
+      const auto stretch = [](msg::ramp& ramp) { ramp.steps = ramp.steps > 0 ? ramp_steps : 0; };
+      stretch(slow.ramp);
+      for (auto& [axis, ramp] : slow.ramps) { stretch(ramp); }
+      engine_.grow(plan_of_stage(before, slow, settings_.seed), 1, slow.ramp, ramps_of_stage(slow));
     }
     const index sequence = sequence_of(state_.sizes, settings_.seq);
     engine_.build(settings_.batch * settings_.seq / sequence, sequence);
