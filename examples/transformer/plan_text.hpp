@@ -87,7 +87,9 @@ struct run_outlook {
       one.expected = msg::observed(growth.at);
       const sizes_timing* timing = machine.find(one.cost.sizes);
       if (timing != nullptr && timing->in_ramp > 0) { ramp_cost = timing->in_ramp / timing->milliseconds; }
-      ramps_end = std::max(ramps_end, one.cost.first_step + growth.ramp.steps);
+      for (const auto& [axis, size] : growth.grow) {
+        ramps_end = std::max(ramps_end, one.cost.first_step + msg::ramp_of(growth.ramps, axis, growth.ramp).steps);
+      }
     }
     const index ramping = std::clamp(ramps_end - one.cost.first_step, index{0}, one.cost.steps);
     one.ramp_seconds = (ramp_cost - 1) * one.cost.milliseconds_per_step * static_cast<double>(ramping) / 1000;
