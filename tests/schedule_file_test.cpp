@@ -214,7 +214,7 @@ TEST_CASE("a schedule survives being written and read again", "[schedule_file]")
 TEST_CASE("an unknown key is an error at every level", "[schedule_file]") {
   CHECK(refusal(changed("/stage", 1)) == "unknown key 'stage' (known: version, start, lr, stages)");
   CHECK(refusal(changed("/start/width", 1)) ==
-        "start: unknown key 'width' (known: hidden, ffn, heads, layers, kv_heads, vocab, positions)");
+        "start: unknown key 'width' (known: hidden, ffn, heads, layers, kv_heads, vocab, positions, experts)");
   CHECK(refusal(changed("/lr/peek", 1)) ==
         "lr: unknown key 'peek' (known: policy, peak, min, warmup_steps, decay_fraction)");
   CHECK(refusal(changed("/stages/1/rules", 1)) ==
@@ -223,9 +223,9 @@ TEST_CASE("an unknown key is an error at every level", "[schedule_file]") {
   CHECK(refusal(changed("/stages/0/at/epoch", 1)) ==
         "stages[0].at: unknown key 'epoch' (known: step, tokens, fraction, seconds, loss, slope, plateau, probe)");
   CHECK(refusal(changed("/stages/0/grow/width", 1)) ==
-        "stages[0].grow: unknown key 'width' (known: hidden, ffn, heads, layers, kv_heads, vocab, positions)");
+        "stages[0].grow: unknown key 'width' (known: hidden, ffn, heads, layers, kv_heads, vocab, positions, experts)");
   CHECK(refusal(changed("/stages/0/rule/width", "mask")) ==
-        "stages[0].rule: unknown key 'width' (known: hidden, ffn, heads, layers, kv_heads, vocab, positions)");
+        "stages[0].rule: unknown key 'width' (known: hidden, ffn, heads, layers, kv_heads, vocab, positions, experts)");
   CHECK(refusal(changed("/stages/0/fresh/mean", 1)) == "stages[0].fresh: unknown key 'mean' (known: init, std)");
   CHECK(refusal(changed("/stages/0/ramp/step", 1)) == "stages[0].ramp: unknown key 'step' (known: shape, steps)");
   CHECK(refusal(changed("/stages/0/lr/peak", 1)) ==

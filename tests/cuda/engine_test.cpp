@@ -220,7 +220,7 @@ TEST_CASE("losses through a growth and its ramp are those of the CPU engine", "[
   }
 }
 
-TEST_CASE("a rate of fresh entries reaches them on the CUDA engine, and no others; ramps are an axis's own",
+TEST_CASE("a rate of fresh entries reaches them alone on the CUDA engine and each axis has its own ramp",
           "[cuda][engine]") {
   const tiny::form f = GENERATE(tiny::form::gpt2, tiny::form::llama);
   CAPTURE(tiny::name_of(f));
