@@ -7,6 +7,7 @@
 // a machine that isn't idle.
 #include "transformer/cpu_backend.hpp"
 #include "transformer/gemm_probe.hpp"
+#include "transformer/median.hpp"
 #include "transformer/model.hpp"
 #include "transformer/parallel.hpp"
 
@@ -90,11 +91,6 @@ constexpr sizes measured[] = {{64, 96, 2, 1},   {128, 192, 4, 2}, {128, 768, 4, 
 constexpr sizes unseen[] = {{96, 256, 3, 2},  {128, 512, 4, 4}, {128, 768, 4, 3}, {192, 768, 4, 4},
                             {192, 384, 6, 2}, {192, 768, 6, 3}, {256, 768, 6, 3}, {160, 640, 5, 5}};
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 } // namespace
 
 int main(int count, char** arguments) {
@@ -122,7 +118,9 @@ int main(int count, char** arguments) {
   }
   const msg::schema_cost cost(reference::schema_of(all[0].config()), {.tokens = tokens});
   std::vector<msg::step_timing> timings;
-  for (std::size_t i = 0; i < std::size(measured); ++i) { timings.push_back({all[i].named(), median(times[i])}); }
+  for (std::size_t i = 0; i < std::size(measured); ++i) {
+    timings.push_back({all[i].named(), reference::median_of(times[i])});
+  }
   const msg::step_time machine = msg::calibrate(cost, timings, batch * tokens);
 
   std::FILE* csv = path == nullptr ? nullptr : std::fopen(path, "w");
@@ -132,7 +130,7 @@ int main(int count, char** arguments) {
   for (std::size_t i = 0; i < all.size(); ++i) {
     const sizes& s = all[i];
     const bool calibrated = i < std::size(measured);
-    const double truth = median(times[i]);
+    const double truth = reference::median_of(times[i]);
     const double predicted = msg::milliseconds_of(machine, cost(s.named()));
     const double error = predicted / truth - 1;
     if (!calibrated) { worst = std::max(worst, std::abs(error)); }

@@ -435,9 +435,7 @@ void draw(const std::vector<row>& rows, const settings& o, const std::string& pa
   page.write(path);
 }
 
-} // namespace
-
-int main(int argc, char** argv) try {
+int study_of(int argc, char** argv) {
   const study::arguments given(argc, argv, {"--csv", "--seeds", "--before", "--after", "--ramp", "--beta2", "--data"});
   const settings o{.seeds = given.number("--seeds", given.smoke ? 1 : 3),
                    .before = given.number("--before", given.smoke ? 12 : 1000),
@@ -497,10 +495,10 @@ int main(int argc, char** argv) try {
     }
   }
   return broken == 0 ? 0 : 1;
-} catch (const std::invalid_argument& error) {
-  fmt::print(stderr, "dynamics: {}\n", error.what());
-  return 2;
-} catch (const std::exception& error) {
-  fmt::print(stderr, "dynamics: {}\n", error.what());
-  return 1;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  return study::run("dynamics", [&] { return study_of(argc, argv); });
 }

@@ -107,17 +107,8 @@ int run(const study::arguments& given) {
 } // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return study::run("forecast", [&] {
     return run(
         {argc, argv, {"--csv", "--steps", "--calibrate", "--threads", "--data", "--schedule", "--batch", "--seq"}});
-  } catch (const std::invalid_argument& failure) {
-    fmt::print(stderr, "forecast: {}\n", failure.what());
-    return 2;
-  } catch (const reference::input_error& failure) {
-    fmt::print(stderr, "forecast: {}\n", failure.what());
-    return 2;
-  } catch (const std::exception& failure) {
-    fmt::print(stderr, "forecast: {}\n", failure.what());
-    return 1;
-  }
+  });
 }

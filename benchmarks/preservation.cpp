@@ -276,9 +276,7 @@ void draw(const std::vector<outcome>& outcomes, const std::string& path) {
   page.write(path);
 }
 
-} // namespace
-
-int main(int argc, char** argv) try {
+int study_of(int argc, char** argv) {
   const study::arguments given(argc, argv, {"--csv"}, {"--without-contract"});
   reference::set_threads(1); // more would wait for each other, so small are the models
   const std::string csv = given.text("--csv");
@@ -313,10 +311,10 @@ int main(int argc, char** argv) try {
   fmt::print("{} growths: {} exact, {} to rounding, {} not kept and said so, {} refused; {} not as promised\n",
              outcomes.size(), exact, rounding, changed, refused, wrong);
   return wrong == 0 ? 0 : 1;
-} catch (const std::invalid_argument& error) {
-  fmt::print(stderr, "preservation: {}\n", error.what());
-  return 2;
-} catch (const std::exception& error) {
-  fmt::print(stderr, "preservation: {}\n", error.what());
-  return 1;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  return study::run("preservation", [&] { return study_of(argc, argv); });
 }

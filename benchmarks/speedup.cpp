@@ -21,7 +21,8 @@
 #include "study.hpp"
 
 #include "transformer/compare.hpp"
-#include "transformer/plan_text.hpp"
+#include "transformer/median.hpp"
+#include "transformer/step_timing.hpp"
 #include "transformer/train_program.hpp"
 
 #include <fmt/format.h>
@@ -30,10 +31,11 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <limits>
+#include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -103,12 +105,6 @@ struct result {
   std::vector<elsewhere> other{}; // by seed; empty: not asked for
 };
 
-std::string hash_text(const std::string& text) {
-  std::uint64_t hash = 0xCBF29CE484222325;
-  for (const char c : text) { hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3; }
-  return fmt::format("{:08x}", static_cast<std::uint32_t>(hash ^ (hash >> 32U)));
-}
-
 std::string slug(std::string text) {
   for (char& c : text) {
     if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '.') { c = '-'; }
@@ -127,10 +123,9 @@ public:
     fs::create_directories(s_.runs);
   }
 
-  /// The setup of a run.
-  [[nodiscard]] reference::parsed_options options_of(const arm& a, index seed, const fs::path& file) const {
-    reference::parsed_options parsed;
-    reference::options& o = parsed.values;
+  /// Options of a run but where it is.
+  [[nodiscard]] reference::options options_of(const arm& a, index seed) const {
+    reference::options o;
     const target& t = s_.goal;
     o.arch = reference::name_of(t.what.architectures.front());
     o.data = s_.data;
@@ -144,40 +139,43 @@ public:
     o.eval_every = s_.smoke ? a.steps / 4 : 200;
     o.log_every = o.eval_every;
     o.save_every = s_.smoke ? 0 : 2000;
-    o.schedule = file.string();
-    o.out = (file.parent_path() / file.stem()).string();
-    return parsed;
+    return o;
+  }
+  /// A new run, or the rest of one that has a checkpoint.
+  [[nodiscard]] reference::run_request request_of(reference::options o, const msg::schedule& timeline,
+                                                  const fs::path& folder) const {
+    reference::parsed_options parsed;
+    if (fs::exists(folder / "latest")) {
+      parsed.values.resume = folder.string();
+    } else {
+      o.out = folder.string();
+      o.schedule = o.out + ".json";
+      reference::detail::write_json(o.schedule, reference::schedule_json(timeline));
+      parsed.values = std::move(o);
+    }
+    return reference::resolve_run(s_.goal.what, parsed);
   }
 
   /// Trains an arm from a seed, unless that was done already.
   outcome run(const arm& a, index seed) {
-    const json document = reference::schedule_json(a.timeline);
-    reference::parsed_options parsed = options_of(a, seed, "x/x.json");
-    json key = reference::options_json(parsed.values);
+    const reference::options o = options_of(a, seed);
+    json key = reference::options_json(o);
     const json usual = reference::options_json({});
     for (const auto& [name, value] : usual.items()) { // so that an option of later does not make all runs anew
-      if (name == "out" || name == "schedule" || key[name] == value) { key.erase(name); }
+      if (key[name] == value) { key.erase(name); }
     }
-    const std::string name = fmt::format("{}-{}-s{}-{}", s_.goal.what.run_prefix, slug(a.name), seed,
-                                         hash_text(document.dump() + key.dump()));
-    const fs::path file = s_.runs / (name + ".json");
-    const fs::path folder = s_.runs / name;
+    const fs::path folder =
+        s_.runs / fmt::format("{}-{}-s{}-{:016x}", s_.goal.what.run_prefix, slug(a.name), seed,
+                              msg::stream_of(reference::schedule_json(a.timeline).dump() + key.dump()));
     if (std::optional<outcome> known = finished(folder)) { return *std::move(known); }
-    reference::detail::write_json(file, document);
-    parsed = options_of(a, seed, file);
-    if (fs::exists(folder / "latest")) {
-      parsed.values = {};
-      parsed.values.resume = folder.string();
-    } else {
-      fs::remove_all(folder); // killed before its first checkpoint
-    }
     fmt::print("  {:<40} seed {}  {} steps ...", a.name, seed, a.steps);
     std::fflush(stdout);
-    const reference::run_request request = reference::resolve_run(s_.goal.what, parsed);
-    if (!data_) { data_ = reference::load_run_data(request.setup); }
-    reference::check_data(request, *data_);
+    if (!fs::exists(folder / "latest")) { fs::remove_all(folder); } // killed before its first checkpoint
+    const reference::run_request request = request_of(o, a.timeline, folder);
+    reference::check_data(request, data_of(request.setup));
     reference::open_run_directory(request);
-    const std::unique_ptr<reference::trainer> trainer = reference::detail::make_trainer(request, *data_, terminal_);
+    const std::unique_ptr<reference::trainer> trainer =
+        reference::detail::make_trainer(request, data_of(request.setup), terminal_);
     if (trainer->run() == reference::run_outcome::interrupted) {
       fmt::print("\n");
       throw stopped();
@@ -234,15 +232,14 @@ public:
   }
   /// A finished run's model on the held-out part of the other text.
   [[nodiscard]] elsewhere examine(const outcome& run) {
-    reference::parsed_options parsed;
-    parsed.values.resume = run.folder.string();
-    const reference::run_request request = reference::resolve_run(s_.goal.what, parsed);
+    const reference::run_request request = request_of({}, {}, run.folder);
     if (!other_) {
       reference::run_setup there = request.setup;
       there.settings.data = s_.other;
       other_ = reference::load_run_data(there);
     }
-    const std::unique_ptr<reference::trainer> trained = reference::detail::make_trainer(request, *data_, terminal_);
+    const std::unique_ptr<reference::trainer> trained =
+        reference::detail::make_trainer(request, data_of(request.setup), terminal_);
     const reference::model_state<float>& state = trained->state();
     const target& t = s_.goal;
     reference::transformer<float> model(state.sizes, t.batch, t.seq);
@@ -271,9 +268,13 @@ public:
     return {sum / static_cast<double>(predicted), static_cast<double>(right) / static_cast<double>(predicted)};
   }
   [[nodiscard]] const settings& given() const noexcept { return s_; }
-  [[nodiscard]] const std::string& data_description() const { return data_->description; }
 
 private:
+  const reference::training_data& data_of(const reference::run_setup& setup) {
+    if (!data_) { data_ = reference::load_run_data(setup); }
+    return *data_;
+  }
+
   using step_times = std::vector<std::pair<msg::named_sizes, double>>;
 
   [[nodiscard]] static const double* find(const step_times& times, const msg::named_sizes& sizes) {
@@ -308,9 +309,7 @@ private:
     fmt::print("  timing steps at {} sizes ...", wanted.size());
     std::fflush(stdout);
     const arm scratch{"timing", study::sweep_group, {s_.goal.sizes, s_.goal.lr, {}}, s_.goal.steps};
-    const fs::path file = s_.runs / "timing.json";
-    reference::detail::write_json(file, reference::schedule_json(scratch.timeline));
-    const reference::run_request request = reference::resolve_run(s_.goal.what, options_of(scratch, 1, file));
+    const reference::run_request request = request_of(options_of(scratch, 1), scratch.timeline, s_.runs / "timing");
     std::vector<reference::sizes_to_time> sizes;
     for (const msg::named_sizes& one : wanted) { sizes.push_back({one, std::nullopt}); }
     const reference::machine_timing machine =
@@ -349,13 +348,11 @@ reached first_at(const laboratory& lab, const arm& a, const outcome& run, double
   return {};
 }
 
-double median(std::vector<double> values) { return reference::detail::median(std::move(values)); }
-
 std::string range(const std::vector<double>& values, int digits, const char* otherwise) {
   const auto text = [&](double v) {
     return std::isfinite(v) ? fmt::format("{:.{}f}", v, digits) : std::string{otherwise};
   };
-  const double middle = median(values);
+  const double middle = reference::median_of(values);
   if (values.size() == 1 || !std::isfinite(middle)) { return text(middle); }
   return fmt::format("{} ({} to {})", text(middle), text(*std::min_element(values.begin(), values.end())),
                      text(*std::max_element(values.begin(), values.end())));
@@ -409,7 +406,7 @@ void print(const laboratory& lab, const findings& f) {
     const auto [time, flops] = ratios(lab, f, r);
     const bool itself = &r == &f.from_scratch();
     const auto ratio = [&](const std::vector<double>& v) {
-      return itself ? std::string{"1"} : median(v) > 0 ? range(v, 2, "never") : std::string{"never"};
+      return itself ? std::string{"1"} : reference::median_of(v) > 0 ? range(v, 2, "never") : std::string{"never"};
     };
     std::vector<std::string> cells{
         fmt::format("{:.0f}", lab.seconds(r.what, r.what.steps)),
@@ -442,10 +439,10 @@ void write_csv(const laboratory& lab, const findings& f, const std::string& path
                      "final_loss", "target", "step_at_target", "time_ratio", "flops_ratio", "other_loss",
                      "other_accuracy"});
   for (const result& r : f.all) {
+    const auto [time, flops] = ratios(lab, f, r);
     for (std::size_t seed = 0; seed < r.seeds.size(); ++seed) {
       const reference::end_record& end = *r.seeds[seed].records.end;
       const reached at = first_at(lab, r.what, r.seeds[seed], f.targets[seed]);
-      const auto [time, flops] = ratios(lab, f, r);
       rows.add({r.what.group, r.what.name, std::to_string(seed + 1), std::to_string(r.what.steps),
                 study::rate_text(r.what.timeline.lr.peak), std::to_string(end.tokens), fmt::format("{:.6g}", end.flops),
                 fmt::format("{:.3f}", lab.seconds(r.what, r.what.steps)), fmt::format("{:.3f}", end.seconds),
@@ -472,7 +469,7 @@ void draw(const laboratory& lab, const findings& f, const std::string& path) {
     longest = std::max(longest, lab.seconds(r->what, r->what.steps));
     for (const outcome& o : r->seeds) { low = std::min(low, o.final_loss()); }
   }
-  const double goal = median(f.targets);
+  const double goal = reference::median_of(f.targets);
   constexpr double left = 70, width = 640, top = 60, height = 420, key = 260;
   study::figure page(left + width + key, top + height + 60,
                      fmt::format("{}: held-out loss against training time",
@@ -536,16 +533,16 @@ std::vector<study::stretch> by_layers(const target& t, const std::vector<std::pa
   std::vector<study::stretch> result;
   for (const auto& [part, share] : parts) {
     result.push_back(
-        {study::with(t.sizes, {{"layers", msg::detail::part_of(msg::size_of(t.sizes, "layers"), part)}}), share});
+        {msg::sizes_with(t.sizes, {{"layers", msg::detail::part_of(msg::size_of(t.sizes, "layers"), part)}}), share});
   }
   return result;
 }
 
 /// Half as wide.
 msg::named_sizes narrowed(const target& t) {
-  return study::with(t.sizes, {{"hidden", msg::size_of(t.sizes, "hidden") / 2},
-                               {"ffn", msg::size_of(t.sizes, "ffn") / 2},
-                               {"heads", msg::size_of(t.sizes, "heads") / 2}});
+  return msg::sizes_with(t.sizes, {{"hidden", msg::size_of(t.sizes, "hidden") / 2},
+                                   {"ffn", msg::size_of(t.sizes, "ffn") / 2},
+                                   {"heads", msg::size_of(t.sizes, "heads") / 2}});
 }
 
 /// A run of a part of the final model's time.
@@ -561,7 +558,7 @@ std::vector<short_run> short_runs_of(const target& t) {
   const auto three = by_layers(t, {{1.0 / 6, 0.22}, {0.5, 0.24}, {1, 0.54}});
   const auto four = by_layers(t, {{1.0 / 6, 0.2}, {1.0 / 3, 0.1}, {0.5, 0.16}, {1, 0.54}});
   auto narrow = three; // at first, too
-  narrow.front().sizes = study::with(narrowed(t), {{"layers", msg::size_of(three.front().sizes, "layers")}});
+  narrow.front().sizes = msg::sizes_with(narrowed(t), {{"layers", msg::size_of(three.front().sizes, "layers")}});
   std::vector<short_run> runs;
   const auto add = [&](const char* name, const char* rule, double part, const std::vector<study::stretch>& stretches) {
     runs.push_back({fmt::format("{}, {:g} of the time", name, part), rule, part, stretches});
@@ -646,9 +643,7 @@ findings research(laboratory& lab) {
   return f;
 }
 
-} // namespace
-
-int main(int argc, char** argv) try {
+int study_of(int argc, char** argv) {
   const study::arguments given(argc, argv,
                                {"--csv", "--arch", "--data", "--other", "--seeds", "--steps", "--runs", "--only"},
                                {"--dimensions", "--time-again"});
@@ -666,7 +661,13 @@ int main(int argc, char** argv) try {
              .smoke = given.smoke};
   reference::install_stop_signals();
   laboratory lab(s);
-  findings f = research(lab);
+  findings f;
+  try {
+    f = research(lab);
+  } catch (const stopped& stop) {
+    fmt::print("{}\n", stop.what());
+    return 0;
+  }
   for (result& r : f.all) {
     for (const outcome& o : r.seeds) {
       if (!s.other.empty()) { r.other.push_back(lab.examine(o)); }
@@ -678,16 +679,10 @@ int main(int argc, char** argv) try {
   if (!csv.empty()) { draw(lab, f, study::figure_path(csv)); }
   write_reports(f, s);
   return 0;
-} catch (const stopped& stop) {
-  fmt::print("{}\n", stop.what());
-  return 0;
-} catch (const std::invalid_argument& error) {
-  fmt::print(stderr, "speedup: {}\n", error.what());
-  return 2;
-} catch (const reference::input_error& error) {
-  fmt::print(stderr, "speedup: {}\n", error.what());
-  return 2;
-} catch (const std::exception& error) {
-  fmt::print(stderr, "speedup: {}\n", error.what());
-  return 1;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  return study::run("speedup", [&] { return study_of(argc, argv); });
 }

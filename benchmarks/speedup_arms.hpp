@@ -84,11 +84,6 @@ inline constexpr const char* dimension_group = "one dimension";
           {"decay over half", shape_group, {t.sizes, longer, {}}, t.steps, true}};
 }
 
-/// Sizes with one axis changed.
-[[nodiscard]] inline msg::named_sizes with(msg::named_sizes sizes, const msg::named_sizes& changes) {
-  return msg::sizes_with(std::move(sizes), changes);
-}
-
 /// Every smaller size that a growing run passes through, alone, for the wall time of the final model.
 [[nodiscard]] inline std::vector<arm> controls_of(const target& t, double rate, const std::vector<msg::named_sizes>& of,
                                                   const step_cost& cost) {
@@ -165,7 +160,7 @@ struct stretch {
       const index size = msg::detail::part_of(full, part);
       if (size == full || size == before) { continue; }
       before = size;
-      msg::schedule timeline{with(t.sizes, {{axis, size}}), with_peak(t.lr, rate), {}};
+      msg::schedule timeline{msg::sizes_with(t.sizes, {{axis, size}}), with_peak(t.lr, rate), {}};
       msg::stage growth = growth_by(t, "mask");
       growth.at = {msg::trigger_kind::fraction, 0.5};
       growth.grow = {{axis, full}};

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "transformer/cpu_backend.hpp"
+#include "transformer/errors.hpp"
 #include "transformer/grow_model.hpp"
 #include "transformer/model.hpp"
 #include "transformer/parallel.hpp"
@@ -16,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <memory>
 #include <optional>
@@ -74,6 +76,22 @@ public:
 private:
   std::map<std::string, std::string> values_;
 };
+
+/// Runs a study: its exit status, 2 for a command line or input that cannot be, 1 where it fails; one line says why.
+template <class Study>
+[[nodiscard]] int run(const char* name, const Study& study) {
+  const auto fail = [&](int status, const std::exception& failure) {
+    fmt::print(stderr, "{}: {}\n", name, failure.what());
+    return status;
+  };
+  try {
+    return study();
+  } catch (const std::invalid_argument& failure) {
+    return fail(2, failure);
+  } catch (const reference::input_error& failure) { return fail(2, failure); } catch (const std::exception& failure) {
+    return fail(1, failure);
+  }
+}
 
 /// Rows of text under column names.
 class table {

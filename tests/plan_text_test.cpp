@@ -16,45 +16,25 @@ using reference::config;
 using reference::machine_timing;
 
 const std::vector<config>& models() {
-  static const std::vector<config> all{
-      {.positions = 32, .hidden = 24, .ffn = 40, .heads = 3, .head_dim = 5, .layers = 4},
-      {.arch = architecture::bert,
-       .vocab = 31,
-       .positions = 32,
-       .hidden = 24,
-       .ffn = 40,
-       .heads = 3,
-       .head_dim = 5,
-       .layers = 4},
-      {.arch = architecture::llama,
-       .vocab = 31,
-       .positions = 32,
-       .hidden = 24,
-       .ffn = 40,
-       .heads = 4,
-       .kv_heads = 2,
-       .head_dim = 6,
-       .layers = 4,
-       .tied = false},
-      {.arch = architecture::llama,
-       .vocab = 31,
-       .positions = 32,
-       .hidden = 24,
-       .ffn = 40,
-       .heads = 4,
-       .head_dim = 6,
-       .layers = 4},
-      {.arch = architecture::llama,
-       .vocab = 31,
-       .positions = 32,
-       .hidden = 24,
-       .ffn = 40,
-       .heads = 4,
-       .head_dim = 6,
-       .layers = 4,
-       .experts = 5,
-       .tied = false},
-      {.positions = 32, .hidden = 24, .ffn = 40, .heads = 3, .head_dim = 5, .layers = 4, .parallel = true}};
+  static const std::vector<config> all = [] {
+    const config gpt{.positions = 32, .hidden = 24, .ffn = 40, .heads = 3, .head_dim = 5, .layers = 4};
+    config parallel = gpt;
+    parallel.parallel = true;
+    config bert = gpt;
+    bert.arch = architecture::bert;
+    bert.vocab = 31;
+    config llama = bert;
+    llama.arch = architecture::llama;
+    llama.heads = 4;
+    llama.head_dim = 6;
+    config untied = llama;
+    untied.tied = false;
+    config grouped = untied;
+    grouped.kv_heads = 2;
+    config mixture = untied;
+    mixture.experts = 5;
+    return std::vector<config>{gpt, bert, grouped, llama, mixture, parallel};
+  }();
   return all;
 }
 

@@ -15,7 +15,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -179,8 +178,8 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
 [[nodiscard]] inline std::optional<found_schedule> search_schedule(const run_setup& setup, const json& given,
                                                                    training_data& data, printer& terminal) {
   const options& o = setup.settings;
-  const auto begin = std::chrono::steady_clock::now();
-  const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+  const stopwatch watch;
+  const auto elapsed = [&] { return watch.seconds(); };
   const double budget = *duration_of(o.budget);
   const auto too_small = [&](const std::string& why, double enough) {
     const std::string hint =

@@ -10,7 +10,6 @@
 #include <msg/loss_model.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <iterator>
@@ -67,9 +66,9 @@ struct probe_end {
   probe_end result;
   {
     trainer run(small, data, nobody);
-    const auto begin = std::chrono::steady_clock::now();
+    const stopwatch watch;
     result.outcome = run.run();
-    result.pauses = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() - run.seconds();
+    result.pauses = watch.seconds() - run.seconds();
     result.step_seconds = run.seconds() / static_cast<double>(std::max(index{1}, run.step()));
   }
   const run_records records = records_of(folder);

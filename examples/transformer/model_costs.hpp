@@ -46,7 +46,8 @@ namespace reference {
   return cost_of(c, tokens, predicted_share(c));
 }
 
-/// Length of the sequences that a model sees: that of the data, or fewer tokens while it has fewer positions.
+/// Length of the sequences that a model sees: that of the data, or fewer tokens while it has fewer positions; those of
+/// the data are then several in a row.
 [[nodiscard]] inline index sequence_of(const config& c, index seq) { return std::min(seq, c.positions); }
 
 /// Cost of a run's models by their sizes: what msg::calibrate(), predict() and propose() ask for.

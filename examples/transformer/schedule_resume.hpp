@@ -49,10 +49,10 @@ namespace detail {
   }
   const config expected = sizes_after_stages(start, state.resolved(), steps.size());
   for (const auto& [axis, member] : config_axes) {
-    const auto of = [name = axis](const config& c) { return size_on(c, name); };
-    if (of(expected) != of(documents.config.sizes)) {
-      return fmt::format("decisions: expected {} {}, as they say, found {} in config.json", axis, of(expected),
-                         of(documents.config.sizes));
+    const index found = size_on(documents.config.sizes, axis);
+    if (size_on(expected, axis) != found) {
+      return fmt::format("decisions: expected {} {}, as they say, found {} in config.json", axis,
+                         size_on(expected, axis), found);
     }
   }
   return {};

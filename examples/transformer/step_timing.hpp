@@ -2,16 +2,16 @@
 #pragma once
 
 #include "transformer/data.hpp"
-#include "transformer/engine.hpp"
+#include "transformer/median.hpp"
 #include "transformer/model_costs.hpp"
 #include "transformer/run_setup.hpp"
+#include "transformer/trained_model.hpp"
 
 #include <msg/step_time.hpp>
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -23,15 +23,21 @@
 
 namespace reference {
 
-/// A batch like those of a run, without its data: random tokens, all of which count.
-[[nodiscard]] inline token_batch synthetic_batch(const run_setup& setup) {
+/// What the data of a run would be like, without any text.
+[[nodiscard]] inline training_data shape_of_data(const run_setup& setup) {
   const options& o = setup.settings;
   training_data shape;
   shape.seq = o.seq;
   shape.task = !masked(setup.what)     ? objective::next_token
                : o.documents == "none" ? objective::hidden_tokens
                                        : objective::hidden_tokens_in_pairs;
-  token_batch batch = make_batch(shape, o.batch);
+  return shape;
+}
+
+/// A batch like those of a run, without its data: random tokens, all of which count.
+[[nodiscard]] inline token_batch synthetic_batch(const run_setup& setup) {
+  const options& o = setup.settings;
+  token_batch batch = make_batch(shape_of_data(setup), o.batch);
   const auto vocab = static_cast<std::uint32_t>(setup.start.vocab);
   const double share = predicted_share(setup.start);
   for (std::size_t i = 0; i < batch.tokens.size(); ++i) {
@@ -44,72 +50,54 @@ namespace reference {
   return batch;
 }
 
-/// A model in training, as the trainer trains it: forward and backward of each micro-batch, clipping, update.
+/// A model in training whose steps are timed.
 class timed_model {
 public:
   /// growth  by which the model came to its sizes, from `before`; null: it began as it is
   /// data    to read batches from; null: synthetic ones
   timed_model(const run_setup& setup, const config& before, const msg::stage* growth, const training_data* data)
-      : settings_(setup.settings), data_(data), state_(initial_state<float>(before, settings_.seed)),
-        engine_(state_, settings_.device, settings_.precision),
-        batch_(data == nullptr ? synthetic_batch(setup) : make_batch(*data, settings_.batch)) {
-    if (growth != nullptr) {
-      msg::stage slow = *growth;
-      const auto stretch = [](msg::ramp& ramp) { ramp.steps = ramp.steps > 0 ? ramp_steps : 0; };
-      stretch(slow.ramp);
-      for (auto& [axis, ramp] : slow.ramps) { stretch(ramp); }
-      engine_.grow(plan_of_stage(before, slow, settings_.seed), 1, slow.ramp, ramps_of_stage(slow));
-    }
-    const index sequence = sequence_of(state_.sizes, settings_.seq);
-    engine_.build(settings_.batch * settings_.seq / sequence, sequence);
+      : settings_(setup.settings), data_(data), shape_(shape_of_data(setup)),
+        model_(settings_, data == nullptr ? shape_ : *data, initial_state<float>(before, settings_.seed)) {
+    if (data == nullptr) { synthetic_ = synthetic_batch(setup); }
+    if (growth == nullptr) { return; }
+    msg::stage slow = *growth;
+    const auto stretch = [](msg::ramp& ramp) { ramp.steps = ramp.steps > 0 ? ramp_steps : 0; };
+    stretch(slow.ramp);
+    for (auto& [axis, ramp] : slow.ramps) { stretch(ramp); }
+    model_.grow(plan_of_stage(before, slow, settings_.seed), 1, slow);
   }
 
   /// Whether its growth left masks that ramp.
-  [[nodiscard]] bool ramps() const { return state_.growth.ramping(ramp_steps / 2); }
+  [[nodiscard]] bool ramps() const { return model_.state().growth.ramping(ramp_steps / 2); }
 
   /// Milliseconds of one step: while masks ramp, or once they have.
   double step(bool in_ramp = false) {
-    const auto begin = std::chrono::steady_clock::now();
-    const index now = (in_ramp ? ramp_steps / 2 : ramp_steps + 1) + steps_++;
-    const live_masks masks = state_.masks(now);
-    for (index micro = 0; micro < settings_.accumulate; ++micro) {
-      if (data_ != nullptr) { position_ = train_batch(*data_, settings_.seed, position_, batch_); }
-      engine_.add_batch(input(), masks.view(), 1 / static_cast<double>(settings_.accumulate));
-    }
-    if (in_ramp || ages_in_ramp_ || ages_.empty()) {
-      ages_.clear();
-      const msg::schema schema = schema_of(state_.sizes);
-      for (const msg::parameter& p : schema.parameters()) { ages_.push_back(state_.ages(p, now)); }
-      ages_in_ramp_ = in_ramp;
-    }
-    (void)engine_.update({msg::adamw{.weight_decay = settings_.weight_decay}, 1e-5, now, settings_.clip}, ages_);
-    return since(begin);
+    const stopwatch watch;
+    (void)model_.train_on((in_ramp ? ramp_steps / 2 : ramp_steps + 1) + steps_++, 1e-5, {}, [&](token_batch& batch) {
+      if (data_ == nullptr) {
+        batch = synthetic_;
+      } else {
+        position_ = train_batch(*data_, settings_.seed, position_, batch);
+      }
+    });
+    return 1000 * watch.seconds();
   }
-  /// Milliseconds of an evaluation of one micro-batch.
+  /// Milliseconds of an evaluation of one micro-batch, after a step.
   double forward() {
-    const auto begin = std::chrono::steady_clock::now();
-    const live_masks masks = state_.masks(ramp_steps + 1);
-    (void)engine_.forward(input(), masks.view());
-    return since(begin);
+    const stopwatch watch;
+    (void)model_.forward_again(ramp_steps + 1);
+    return 1000 * watch.seconds();
   }
 
 private:
-  [[nodiscard]] static double since(std::chrono::steady_clock::time_point begin) {
-    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
-  }
-  [[nodiscard]] model_input input() const noexcept {
-    return {batch_.tokens, batch_.targets, batch_.types, batch_.lengths, batch_.next_sentence};
-  }
   static constexpr index ramp_steps = index{1} << 20U; // no timing comes to its end
 
   options settings_;
   const training_data* data_;
-  model_state<float> state_;
-  engine engine_;
-  token_batch batch_;
+  training_data shape_; // what the model knows of data where there are none
+  trained_model model_;
+  token_batch synthetic_;
   data_position position_;
-  std::vector<msg::parameter_ages> ages_;
-  bool ages_in_ramp_ = false;
   index steps_ = 0;
 };
 
@@ -178,12 +166,6 @@ struct machine_timing {
 
 namespace detail {
 
-[[nodiscard]] inline double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t half = values.size() / 2;
-  return values.size() % 2 != 0 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
-
 [[nodiscard]] inline double host_memory() {
   return static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGE_SIZE));
 }
@@ -212,8 +194,8 @@ namespace detail {
                                                     std::size_t rounds = 10) {
   machine_timing result;
   const options& o = setup.settings;
-  const auto begin = std::chrono::steady_clock::now();
-  const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+  const stopwatch watch;
+  const auto elapsed = [&] { return watch.seconds(); };
   const auto refuse = [&](std::string why) {
     result.why_not = std::move(why);
     result.seconds = elapsed();
@@ -277,9 +259,9 @@ namespace detail {
   std::vector<msg::step_timing> timings;
   for (timed& t : all) {
     result.timings.push_back({.sizes = t.sizes,
-                              .milliseconds = detail::median(std::move(t.plain)),
-                              .in_ramp = t.in_ramp.empty() ? 0 : detail::median(std::move(t.in_ramp)),
-                              .forward = detail::median(std::move(t.forward))});
+                              .milliseconds = median_of(std::move(t.plain)),
+                              .in_ramp = t.in_ramp.empty() ? 0 : median_of(std::move(t.in_ramp)),
+                              .forward = median_of(std::move(t.forward))});
     timings.push_back({result.timings.back().sizes, result.timings.back().milliseconds});
   }
   result.fit = msg::calibrate(cost, timings, detail::extent_of(o).tokens_per_step);

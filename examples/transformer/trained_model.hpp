@@ -7,6 +7,7 @@
 #include "transformer/grow_model.hpp"
 #include "transformer/live_masks.hpp"
 #include "transformer/model.hpp"
+#include "transformer/model_costs.hpp"
 #include "transformer/options.hpp"
 #include "transformer/report_metrics.hpp"
 #include "transformer/run_setup.hpp"
@@ -84,19 +85,20 @@ public:
 
   /// FLOPs of one optimizer step at these sizes.
   [[nodiscard]] double flops_per_step(const config& sizes) const {
-    return training_flops_per_token(sizes, sequence_of(sizes), predicted_share(sizes)) *
+    return training_flops_per_token(sizes, sequence_of(sizes, settings_.seq), predicted_share(sizes)) *
            static_cast<double>(settings_.batch * settings_.seq * settings_.accumulate);
   }
 
   /// One optimizer step: forward and backward of every micro-batch, clipping, update. Where a number is not finite the
   /// model stays as it was.
   ///
-  /// rates      see msg::update_step
-  /// position   in the data; moves on
-  step_numbers train(index step, double lr, std::span<const msg::birth_rate> rates, data_position& position) {
+  /// rates   see msg::update_step
+  /// fill    fill(batch) makes the next micro-batch
+  template <std::invocable<token_batch&> Fill>
+  step_numbers train_on(index step, double lr, std::span<const msg::birth_rate> rates, const Fill& fill) {
     const live_masks masks = state_.masks(step);
     for (index micro = 0; micro < settings_.accumulate; ++micro) {
-      position = train_batch(data_, settings_.seed, position, batch_);
+      fill(batch_);
       model_input part = input();
       part.drop = {settings_.dropout, settings_.seed, step, micro};
       engine_->add_batch(part, masks.view(), 1 / static_cast<double>(settings_.accumulate));
@@ -105,6 +107,14 @@ public:
     const msg::adamw adamw{.beta1 = settings_.beta1, .beta2 = settings_.beta2, .weight_decay = settings_.weight_decay};
     return engine_->update({adamw, lr, step, settings_.clip, rates}, ages_);
   }
+  /// The same on the batches at a position in the data, which moves on.
+  step_numbers train(index step, double lr, std::span<const msg::birth_rate> rates, data_position& position) {
+    return train_on(step, lr, rates,
+                    [&](token_batch& batch) { position = train_batch(data_, settings_.seed, position, batch); });
+  }
+
+  /// Loss of the batch that it saw last, masks as they are at a step.
+  double forward_again(index step) { return forward(state_.masks(step)); }
 
   /// Mean loss over the held-out windows, masks as they are at this step: over all targets, and over all pairs.
   [[nodiscard]] held_out_loss evaluate(index step) {
@@ -152,7 +162,7 @@ public:
     growth_effect effect;
     effect.loss_before = forward(state_.masks(step));
     const msg::verifier check{plan, msg::evaluation{effect.loss_before, engine_->logits()}};
-    const index sequence = sequence_of(state_.sizes);
+    const index sequence = sequence_of(state_.sizes, settings_.seq);
     const stopwatch watch;
     engine_->grow(plan, step, stage.ramp, ramps_of_stage(stage));
     effect.seconds = watch.seconds();
@@ -164,13 +174,9 @@ public:
   }
 
 private:
-  /// Length of the sequences that a model of these sizes sees: --seq, or fewer while there are fewer positions; those
-  /// of the data are then several in a row.
-  [[nodiscard]] index sequence_of(const config& sizes) const { return std::min(settings_.seq, sizes.positions); }
-
   void build(index sequence) { engine_->build(settings_.batch * settings_.seq / sequence, sequence); }
   void rebuild() {
-    build(sequence_of(state_.sizes));
+    build(sequence_of(state_.sizes, settings_.seq));
     ages_.clear();
   }
 
