@@ -179,24 +179,29 @@ TEST_CASE("gradient norms and clipping stay on the device", "[cuda][optimizer]")
   const double limit = GENERATE(0.0, 0.5, 1e6);
   CAPTURE(size, limit);
   parameter_state<float> state(size, 70);
+  parameter_state<float> spared(33, 80); // without weight decay
   const auto other = rows::normal<float>(33, 90);
   const auto other_on_gpu = on_device(other);
   const double squares = msg::sum_of_squares(state.gradient) + msg::sum_of_squares(other);
   const msg::cuda::device_array<double> workspace(msg::cuda::squares_workspace(9000));
   const msg::cuda::device_array<double> result(1);
   const auto space = msg::view(workspace.data(), workspace.size());
-  msg::cuda::device_ages<msg::adamw> ages{{{.shape = {size}}}};
+  msg::cuda::device_ages<msg::adamw> ages{{{.shape = {size}}, {.shape = {33}}}};
   const msg::update_step now{.lr = 0.1, .step = 3};
   held_stream stream;
-  ages.set(stream.on(), {}, now, {{.shape = {size}}});
+  ages.set(stream.on(), {}, now, {{.shape = {size}}, {.shape = {33}}});
   msg::cuda::sum_of_squares(stream.on(), state.view(1), space, result.data());
   msg::cuda::sum_of_squares(stream.on(), msg::view(other_on_gpu.data(), 33), space, result.data(), true);
   ages.clip(stream.on(), result.data(), limit, 0.25);
   update_device<float>(stream.on(), ages, 0, true, state);
+  update_device<float>(stream.on(), ages, 1, false, spared);
   stream.wait();
   CHECK(from_device(result)[0] == squares);
   msg::update_step clipped = now;
   clipped.gradient_scale = 0.25 * msg::clip_scale(0.25 * std::sqrt(squares), limit);
   update_host<float>(msg::adamw{}, clipped, {.shape = {size}}, state);
   CHECK(state.agree());
+  clipped.decay = false;
+  update_host<float>(msg::adamw{}, clipped, {.shape = {33}}, spared);
+  CHECK(spared.agree());
 }

@@ -24,13 +24,16 @@ struct attention_case {
   index first, rows; // queries
 };
 
-/// Groups, a causal order or padding, heads on, half on and off; queries from the middle on.
+/// Groups, a causal order or padding, heads on, half on and off; queries from the middle on; weights left out.
 std::vector<attention_case> cases() {
+  const reference::dropped_units drop({.rate = 0.3, .seed = 5, .step = 2}, reference::dropout_place::attention, 1);
   return {{{2, 5, 4, 2, 3}, {}, {}, 0, 5},
           {{2, 37, 2, 2, 3}, {}, {1, 0.5F}, 16, 17},
           {{2, 37, 4, 2, 3}, {3, 37}, {0, 1, 0.25F, 0}, 20, 17},
           {{3, 33, 3, 1, 2, false}, {33, 1, 0}, {}, 0, 33},
-          {{1, 70, 2, 2, 2, false}, {64}, {1, 1}, 60, 10}};
+          {{1, 70, 2, 2, 2, false}, {64}, {1, 1}, 60, 10},
+          {{2, 70, 4, 2, 3, true, nullptr, drop}, {}, {1, 0, 0.5F, 1}, 31, 35},
+          {{2, 33, 2, 1, 2, false, nullptr, drop}, {33, 18}, {}, 0, 33}};
 }
 
 /// Keys that a query sees; 0 where it is padding, or its head off.
@@ -42,6 +45,13 @@ index seen_by(const attention_case& c, index sequence, index head, index query) 
 template <class T>
 long double scale_of(const attention_case& c) {
   return static_cast<T>(1 / std::sqrt(static_cast<double>(c.shape.head_dim)));
+}
+
+/// What dropout makes of a weight of 1.
+long double left_of(const attention_shape& s, index sequence, index head, index query, index key) {
+  if (!s.drop) { return 1; }
+  const bool out = s.drop.words(s.weights_row(sequence, head, query), key / 4).word[key % 4] < s.drop.below;
+  return out ? 0.0L : static_cast<long double>(s.drop.scale);
 }
 
 /// Calls f(row of scores, sequence, head, query) as head_batch numbers them: by member, sequence, head of keys.
@@ -119,11 +129,12 @@ TEMPLATE_TEST_CASE("attention's weights and gradients are those of a softmax", "
       for (index j = 0; j < keys; ++j) {
         const std::size_t i = at(row * keys + j);
         const long double p = j < seen ? std::exp(score(j) - most) / sum : 0.0L;
-        const long double slope = j < seen ? gate * static_cast<long double>(slopes[i]) - mean : 0.0L;
+        const long double awake = gate * left_of(s, sequence, head, query, j);
+        const long double slope = j < seen ? awake * static_cast<long double>(slopes[i]) - mean : 0.0L;
         const long double room =
-            j < seen ? std::abs(gate * static_cast<long double>(slopes[i])) + s.head_dim * 10.0L : 0.0L;
-        off.add(weights[i], gate * p, relative * gate * p);
-        off.add(again[i], gate * p, relative * gate * p);
+            j < seen ? std::abs(awake * static_cast<long double>(slopes[i])) + s.head_dim * 10.0L : 0.0L;
+        off.add(weights[i], awake * p, relative * awake * p);
+        off.add(again[i], awake * p, relative * awake * p);
         off.add(gradients[i], scale * p * slope, relative * scale * p * room);
       }
       if (seen > 0) {
@@ -131,7 +142,7 @@ TEMPLATE_TEST_CASE("attention's weights and gradients are those of a softmax", "
                 relative * (1 + std::abs(most)));
       }
     });
-    CAPTURE(s.tokens, s.heads, s.kv_heads, s.causal);
+    CAPTURE(s.tokens, s.heads, s.kv_heads, s.causal, s.drop.below);
     CHECK(off.worst() <= 1);
   }
 }

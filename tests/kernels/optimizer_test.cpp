@@ -118,6 +118,57 @@ TEMPLATE_TEST_CASE("a plain adamw row matches a long-double loop", "[kernels][op
   }
 }
 
+TEMPLATE_TEST_CASE("a plain sgd row matches a long-double loop, with Nesterov's momentum and without",
+                   "[kernels][optimizer]", float, double) {
+  using T = TestType;
+  const index n = GENERATE(0, 1, 31, 32, 33, 63, 64, 65, 127);
+  const bool nesterov = GENERATE(false, true);
+  const state<T> before{n};
+  state<T> after = before;
+  const msg::sgd_rule<T> rule{T(0.125), T(0.01), T(0.5), T(0.75), T(nesterov ? 1 : 0), T(nesterov ? 0.75 : 1)};
+  auto kernel = kernel_of(rule, after, n);
+  kernel.oldest = {.rate = T(0.5)};
+  run(kernel, 1);
+  const long double epsilon = std::numeric_limits<T>::epsilon();
+  for (std::size_t i = 0; i < before.w.size(); ++i) {
+    const long double g = 0.5L * before.g[i];
+    const long double m = 0.75L * before.m[i] + g;
+    const long double u = nesterov ? g + 0.75L * m : m;
+    const long double decay = static_cast<long double>(rule.decay) * before.w[i];
+    const long double w = before.w[i] - decay - 0.0625L * u;
+    // the terms of m and u may cancel: two roundings in m, two more in u, three in w
+    const long double terms = 0.75L * std::abs(before.m[i]) + 2 * std::abs(g);
+    CHECK(std::abs(after.m[i] - m) <= 2 * epsilon * terms);
+    CHECK(std::abs(after.w[i] - w) <= epsilon * (std::abs(w) + 3 * std::abs(decay) + 6 * 0.0625L * terms));
+  }
+  CHECK(after.v == before.v);
+}
+
+TEMPLATE_TEST_CASE("a plain lion row matches a long-double loop, and stays where the sign is 0", "[kernels][optimizer]",
+                   float, double) {
+  using T = TestType;
+  const index n = GENERATE(0, 1, 31, 32, 33, 63, 64, 65, 127);
+  state<T> before{n};
+  for (std::size_t i = 0; i < before.g.size(); i += 5) { before.g[i] = before.m[i] = 0; }
+  state<T> after = before;
+  const msg::lion_rule<T> rule{T(0.125), T(0.01), T(0.5), T(0.75), T(0.25), T(0.875), T(0.125)};
+  auto kernel = kernel_of(rule, after, n);
+  kernel.oldest = {.rate = T(0.5)};
+  run(kernel, 1);
+  const long double epsilon = std::numeric_limits<T>::epsilon();
+  for (std::size_t i = 0; i < before.w.size(); ++i) {
+    const long double g = 0.5L * before.g[i];
+    const long double u = 0.75L * before.m[i] + 0.25L * g;
+    const long double m = 0.875L * before.m[i] + 0.125L * g;
+    const long double decay = static_cast<long double>(rule.decay) * before.w[i];
+    const long double w = before.w[i] - decay - (u > 0 ? 0.0625L : u < 0 ? -0.0625L : 0.0L);
+    const long double terms = 0.875L * std::abs(before.m[i]) + 0.125L * std::abs(g);
+    CHECK(std::abs(after.m[i] - m) <= 2 * epsilon * terms); // its terms may cancel
+    CHECK(std::abs(after.w[i] - w) <= epsilon * (std::abs(w) + 3 * std::abs(decay) + 0.0625L));
+  }
+  CHECK(after.v == before.v);
+}
+
 TEST_CASE("a parameter cut into stretches has the bits of one row, the last stretch being short",
           "[kernels][optimizer]") {
   const index n = GENERATE(1, 15, 16, 17, 100);
