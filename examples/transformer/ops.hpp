@@ -132,7 +132,8 @@ struct shift_logits {
   }
 };
 
-/// x[r] = words[token[r]] + types[type[r]] + places[place[r]], rows of `width`; types and places may be null.
+/// x[r] = words[token[r]] + types[type[r]] + places[place[r]], rows of `width`; types may be null, or both types and
+/// places.
 template <class T>
 struct embedding_forward {
   const T* words;
