@@ -33,7 +33,7 @@ constexpr payload payloads[] = {payload::value, payload::moment1, payload::momen
 
 [[nodiscard]] std::vector<msg::rule> rules() {
   return {msg::mask{.fresh = msg::fresh_values::all(init::normal(30))},
-          msg::mask{.fresh = msg::fresh_values::all(init::matched())},
+          msg::mask{.fresh = msg::fresh_values::all(init::matched()), .layers = msg::mask::start::fresh},
           msg::mask{.width = msg::mask::start::copy, .layers = msg::mask::start::fresh},
           testing::copies{0.75},
           testing::blocks{{msg::fill::init, msg::fill::zero, msg::fill::init}},
