@@ -5,6 +5,7 @@
 #include <msg/kernels/arithmetic.hpp>
 #include <msg/tensor.hpp>
 
+#include <cstddef>
 #include <cstdint>
 
 MSG_NAMESPACE_BEGIN
@@ -92,7 +93,15 @@ struct written {
 private:
   template <index count>
   MSG_HOST_DEVICE static void store_pack(pack<T, count>* to, const pack<T, count>& p) {
+#ifdef __CUDA_ARCH__ // an assignment may become stores of 4 bytes
+    for (std::size_t k = 0; k < sizeof(p) / pack_bytes; ++k) {
+      uint4 bytes;
+      memcpy(&bytes, reinterpret_cast<const unsigned char*>(&p) + k * pack_bytes, pack_bytes);
+      __stwb(reinterpret_cast<uint4*>(to) + k, bytes);
+    }
+#else
     *to = p;
+#endif
   }
 };
 template <class T>

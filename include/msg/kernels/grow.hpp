@@ -111,7 +111,8 @@ private:
     index rest = row;
     index step = dst.extent[inner];
     here.noise_element = first_noise;
-    for (index d = inner - 1; d >= 0; --d) {
+    for (int d = max_rank - 2; d >= 0; --d) { // to a constant: what is indexed by d stays in a GPU's registers
+      if (d >= inner) { continue; }
       const grow_dimension& dim = outer[d];
       const index position = rest % dst.extent[d];
       rest /= dst.extent[d];
@@ -194,7 +195,8 @@ private:
     targets.start = here.dst_offset;
     index step = dst.extent[inner];
     index row_element = 0;
-    for (index d = inner - 1; d >= 0; --d) {
+    for (int d = max_rank - 2; d >= 0; --d) {
+      if (d >= inner) { continue; }
       const grow_groups& groups = outer[d].groups;
       const index group = groups.of == nullptr ? -1 : groups.of[here.at[d]];
       row_element += here.at[d] * step;
