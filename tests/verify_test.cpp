@@ -179,17 +179,17 @@ TEST_CASE("growths of several axes are followed to the places of old entries, wh
 }
 
 TEST_CASE("outputs are not taken for the logits of a router that grows", "[verify][growth][experts]") {
-  const msg::axis experts{"experts", 2}, hidden{"hidden", 3}, vocab{"vocab", 4};
+  const msg::axis experts{"experts", 2}, features{"features", 3}, vocab{"vocab", 4};
   msg::schema s;
-  s.weight("router", out(experts), in(hidden)).weight("up", each(experts), out(hidden), in(hidden));
-  s.weight("head", out(vocab), in(hidden)).logits(experts).logits(vocab);
+  s.weight("router", out(experts), in(features)).weight("up", each(experts), out(features), in(features));
+  s.weight("head", out(vocab), in(features)).logits(experts).logits(vocab);
   const std::vector<float> old{1, 2, 3, 4, 5, 6, 7, 8};
   const msg::plan routed{s, {experts.grow_to(4)}, msg::expert_copies{}};
   const msg::verifier check{routed, msg::evaluation{0.5, old}};
   CHECK(check.against(msg::evaluation{0.5, old}).same_bits());
   const msg::plan both{s, {experts.grow_to(4, {.rule = msg::expert_copies{}}), vocab.grow_to(5)}};
-  const std::vector<float> wider{1, 2, 3, 4, 0, 5, 6, 7, 8, 0};
-  CHECK(msg::verifier{both, msg::evaluation{0.5, old}}.against(msg::evaluation{0.5, wider}).same_bits());
+  const std::vector<float> longer{1, 2, 3, 4, 0, 5, 6, 7, 8, 0};
+  CHECK(msg::verifier{both, msg::evaluation{0.5, old}}.against(msg::evaluation{0.5, longer}).same_bits());
 }
 
 TEST_CASE("copies have their share of the old gradient", "[verify][growth]") {
