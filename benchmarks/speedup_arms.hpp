@@ -80,8 +80,11 @@ inline constexpr const char* dimension_group = "one dimension";
   cosine.min = rate / 10;
   msg::learning_rate longer = lr;
   longer.decay_fraction = 0.5;
+  msg::learning_rate linear = lr;
+  linear.policy = msg::rate_policy::linear;
   return {{"cosine", shape_group, {t.sizes, cosine, {}}, t.steps, true},
-          {"decay over half", shape_group, {t.sizes, longer, {}}, t.steps, true}};
+          {"decay over half", shape_group, {t.sizes, longer, {}}, t.steps, true},
+          {"linear", shape_group, {t.sizes, linear, {}}, t.steps, true}};
 }
 
 /// Every smaller size that a growing run passes through, alone, for the wall time of the final model.
