@@ -17,6 +17,21 @@ std::vector<std::string> automatic(const std::string& run, std::vector<std::stri
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }
+/// A budget in which a search has the time that it needs; sanitizers make it many times slower.
+std::string enough(int seconds) {
+#if defined(__SANITIZE_ADDRESS__)
+  constexpr int slower = 8;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+  constexpr int slower = 8;
+#else
+  constexpr int slower = 1;
+#endif
+#else
+  constexpr int slower = 1;
+#endif
+  return std::to_string(slower * seconds) + "s";
+}
 json saved_state(const workplace& place, const std::string& run) {
   std::string name = read_bytes(place / (run + "/latest"));
   name.pop_back();
@@ -28,7 +43,7 @@ json saved_state(const workplace& place, const std::string& run) {
 TEST_CASE("a budget alone makes a run that times, probes, proposes and trains, and that can be resumed",
           "[trainer][auto]") {
   const workplace place{MSG_TRAIN_GPT};
-  const outcome begun = place.train(automatic("run", {"--budget", "15s", "--max-seconds", "1e-9"}));
+  const outcome begun = place.train(automatic("run", {"--budget", enough(15), "--max-seconds", "1e-9"}));
   INFO(begun.out);
   INFO(begun.error);
   REQUIRE(begun.code == 0);
@@ -55,13 +70,13 @@ TEST_CASE("a budget alone makes a run that times, probes, proposes and trains, a
 
 TEST_CASE("BERT and Llama find their schedules too, and grouped queries keep their groups", "[trainer][auto]") {
   const workplace bert{MSG_TRAIN_BERT};
-  const outcome done = bert.train(automatic("run", {"--budget", "6s", "--documents", "none"}));
+  const outcome done = bert.train(automatic("run", {"--budget", enough(6), "--documents", "none"}));
   INFO(done.error);
   REQUIRE(done.code == 0);
   CHECK(saved_state(bert, "run").at("schedule") == json::parse(read_bytes(bert / "run/schedule.json")));
   CHECK(of_event(bert.metrics("run"), "end").size() == 1);
   const workplace gpt{MSG_TRAIN_GPT};
-  const outcome llama = gpt.train(automatic("run", {"--budget", "15s", "--max-seconds", "0.5", "--arch", "llama",
+  const outcome llama = gpt.train(automatic("run", {"--budget", enough(15), "--max-seconds", "0.5", "--arch", "llama",
                                                     "--heads", "4", "--kv-heads", "2", "--quiet"}));
   INFO(llama.error);
   REQUIRE(llama.code == 0);
@@ -73,7 +88,7 @@ TEST_CASE("BERT and Llama find their schedules too, and grouped queries keep the
 
 TEST_CASE("a plan with a budget prints proposals and writes nothing", "[trainer][auto]") {
   const workplace place{MSG_TRAIN_GPT};
-  const outcome plan = place.train(automatic("run", {"--budget", "15s", "--plan-only", "--quiet"}));
+  const outcome plan = place.train(automatic("run", {"--budget", enough(15), "--plan-only", "--quiet"}));
   INFO(plan.error);
   REQUIRE(plan.code == 0);
   CHECK(plan.out.find("1. loss") != std::string::npos);

@@ -7,7 +7,9 @@
 #include <msg/config.hpp>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <queue>
 #include <string>
 #include <string_view>
@@ -56,6 +58,14 @@ private:
   return characters;
 }
 
+/// Finds a string by a view of its text.
+struct text_hash {
+  using is_transparent = void;
+  [[nodiscard]] std::size_t operator()(std::string_view text) const noexcept {
+    return std::hash<std::string_view>{}(text);
+  }
+};
+
 /// A word is its bytes; the pair of neighbours that comes first in the list of merges is merged, until none is listed.
 struct byte_pair {
   struct merge {
@@ -65,7 +75,8 @@ struct byte_pair {
   std::vector<std::string> tokens;                 // bytes by id; special tokens as they are written
   std::array<std::int32_t, 256> bytes{};           // id of each single byte, -1 where the vocabulary lacks it
   std::unordered_map<std::uint64_t, merge> merges; // by pair_key() of the two ids
-  std::unordered_map<std::string_view, std::int32_t> whole_words; // taken at once where they are listed (ignore_merges)
+  std::unordered_map<std::string, std::int32_t, text_hash, std::equal_to<>>
+      whole_words; // taken at once (ignore_merges)
   split_pattern pattern = split_pattern::gpt2;
   bool digits_apart = false;
   bool space_before = false; // text begins with a space, its own or an added one
