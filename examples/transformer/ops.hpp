@@ -132,8 +132,7 @@ struct shift_logits {
   }
 };
 
-/// x[r] = words[token[r]] + types[type[r]] + places[place[r]], rows of `width`; types may be null, or both types and
-/// places.
+/// x[r] = words[token[r]] + types[type[r]] + places[place[r]], of `width`; types, or types and places, may be null.
 template <class T>
 struct embedding_forward {
   const T* words;
