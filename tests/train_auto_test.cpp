@@ -19,14 +19,8 @@ std::vector<std::string> automatic(const std::string& run, std::vector<std::stri
 }
 /// A budget in which a search has the time that it needs; sanitizers make it many times slower.
 std::string enough(int seconds) {
-#if defined(__SANITIZE_ADDRESS__)
-  constexpr int slower = 8;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-  constexpr int slower = 8;
-#else
-  constexpr int slower = 1;
-#endif
+#ifdef __has_feature // clang, with which sanitizers are run
+  constexpr int slower = __has_feature(address_sanitizer) ? 8 : 1;
 #else
   constexpr int slower = 1;
 #endif

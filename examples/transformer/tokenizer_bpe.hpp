@@ -75,8 +75,8 @@ struct byte_pair {
   std::vector<std::string> tokens;                 // bytes by id; special tokens as they are written
   std::array<std::int32_t, 256> bytes{};           // id of each single byte, -1 where the vocabulary lacks it
   std::unordered_map<std::uint64_t, merge> merges; // by pair_key() of the two ids
-  std::unordered_map<std::string, std::int32_t, text_hash, std::equal_to<>>
-      whole_words; // taken at once (ignore_merges)
+  // Taken at once where they are listed (ignore_merges)
+  std::unordered_map<std::string, std::int32_t, text_hash, std::equal_to<>> whole_words;
   split_pattern pattern = split_pattern::gpt2;
   bool digits_apart = false;
   bool space_before = false; // text begins with a space, its own or an added one

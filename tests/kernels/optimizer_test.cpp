@@ -69,6 +69,15 @@ void run(const Kernel& kernel, index row_count) {
   rows::device{}.run(row_count, 1, kernel);
 }
 
+/// After one update as a single row, of one age.
+template <class Rule, class T>
+state<T> updated(const Rule& rule, state<T> s, const msg::age_factors<T>& oldest) {
+  auto kernel = kernel_of(rule, s, static_cast<index>(s.w.size()));
+  kernel.oldest = oldest;
+  run(kernel, 1);
+  return s;
+}
+
 } // namespace
 
 TEMPLATE_TEST_CASE("the square root is within 1.5 ulp over the whole range of exponents", "[kernels][optimizer]", float,
@@ -96,11 +105,8 @@ TEMPLATE_TEST_CASE("a plain adamw row matches a long-double loop", "[kernels][op
   using T = TestType;
   const index n = GENERATE(0, 1, 31, 32, 33, 63, 64, 65, 127);
   const state<T> before{n};
-  state<T> after = before;
   const auto rule = some_adamw<T>();
-  auto kernel = kernel_of(rule, after, n);
-  kernel.oldest = {T(0.125), T(1.5)};
-  run(kernel, 1);
+  const state<T> after = updated(rule, before, {T(0.125), T(1.5)});
   const long double epsilon = std::numeric_limits<T>::epsilon();
   for (std::size_t i = 0; i < before.w.size(); ++i) {
     const long double g = 0.5L * before.g[i];
@@ -124,11 +130,8 @@ TEMPLATE_TEST_CASE("a plain sgd row matches a long-double loop, with Nesterov's 
   const index n = GENERATE(0, 1, 31, 32, 33, 63, 64, 65, 127);
   const bool nesterov = GENERATE(false, true);
   const state<T> before{n};
-  state<T> after = before;
   const msg::sgd_rule<T> rule{T(0.125), T(0.01), T(0.5), T(0.75), T(nesterov ? 1 : 0), T(nesterov ? 0.75 : 1)};
-  auto kernel = kernel_of(rule, after, n);
-  kernel.oldest = {.rate = T(0.5)};
-  run(kernel, 1);
+  const state<T> after = updated(rule, before, {.rate = T(0.5)});
   const long double epsilon = std::numeric_limits<T>::epsilon();
   for (std::size_t i = 0; i < before.w.size(); ++i) {
     const long double g = 0.5L * before.g[i];
@@ -150,11 +153,8 @@ TEMPLATE_TEST_CASE("a plain lion row matches a long-double loop, and stays where
   const index n = GENERATE(0, 1, 31, 32, 33, 63, 64, 65, 127);
   state<T> before{n};
   for (std::size_t i = 0; i < before.g.size(); i += 5) { before.g[i] = before.m[i] = 0; }
-  state<T> after = before;
   const msg::lion_rule<T> rule{T(0.125), T(0.01), T(0.5), T(0.75), T(0.25), T(0.875), T(0.125)};
-  auto kernel = kernel_of(rule, after, n);
-  kernel.oldest = {.rate = T(0.5)};
-  run(kernel, 1);
+  const state<T> after = updated(rule, before, {.rate = T(0.5)});
   const long double epsilon = std::numeric_limits<T>::epsilon();
   for (std::size_t i = 0; i < before.w.size(); ++i) {
     const long double g = 0.5L * before.g[i];
