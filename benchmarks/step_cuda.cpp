@@ -1,9 +1,10 @@
-// Time of a whole training step on a GPU (forward, backward, clipping, AdamW): tokens per second of GPT-2 sizes, and
-// how much longer a step takes while a growth of hidden and FFN width ramps. Where no GPU can be used it says so, and
-// ends.
+// Time of a whole training step on a GPU (forward, backward, clipping, AdamW): tokens per second of GPT-2 sizes, with
+// products of each precision, and how much longer a step takes while a growth of hidden and FFN width ramps. Where no
+// GPU can be used it says so, and ends.
 //
 // usage: step_cuda [--csv FILE] [--repetitions 20]
 #include "transformer/engine.hpp"
+#include "transformer/gemm_precision.hpp"
 
 #include <msg/grow.hpp>
 
@@ -16,6 +17,7 @@
 #include <cstring>
 #include <iterator>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -49,7 +51,8 @@ double least_step(reference::cuda_engine& engine, const reference::model_state<f
   return least;
 }
 
-void measure(const size& s, int repetitions, std::FILE* csv) {
+void measure(const size& s, std::string_view name, reference::gemm_precision precision, int repetitions,
+             std::FILE* csv) {
   const reference::config final_sizes{.vocab = s.vocab,
                                       .positions = s.tokens,
                                       .hidden = s.hidden,
@@ -69,7 +72,7 @@ void measure(const size& s, int repetitions, std::FILE* csv) {
       start.ffn /= 2;
     }
     reference::model_state<float> state = reference::initial_state<float>(start, 1);
-    reference::cuda_engine engine(state);
+    reference::cuda_engine engine(state, precision);
     index step = 0;
     if (grows) {
       const msg::schema schema = reference::schema_of(start);
@@ -83,9 +86,12 @@ void measure(const size& s, int repetitions, std::FILE* csv) {
   const double masked = run(true);
   const double rate = rows / plain * 1e3;
   const double tflops = reference::training_flops_per_token(final_sizes, s.tokens) * rate / 1e12;
-  std::printf("%-32s %10.2f %10.2f %8.3f %12.0f %9.2f\n", s.name, plain, masked, masked / plain, rate, tflops);
+  const std::string how(name);
+  std::printf("%-32s %5s %10.2f %10.2f %8.3f %12.0f %9.2f\n", s.name, how.c_str(), plain, masked, masked / plain, rate,
+              tflops);
   if (csv != nullptr) {
-    std::fprintf(csv, "%s,%.3f,%.3f,%.4f,%.0f,%.2f\n", s.name, plain, masked, masked / plain, rate, tflops);
+    std::fprintf(csv, "%s,%s,%.3f,%.3f,%.4f,%.0f,%.2f\n", s.name, how.c_str(), plain, masked, masked / plain, rate,
+                 tflops);
   }
 }
 
@@ -94,10 +100,14 @@ int benchmark(int repetitions, std::FILE* csv) {
     std::printf("skipped: no GPU can be used: %s\n", reason->c_str());
     return 0;
   }
-  std::printf("%s\n%-32s %10s %10s %8s %12s %9s\n", reference::gpu_gemm_name().c_str(), "ms, least of all steps",
-              "plain", "masked", "ratio", "tokens/s", "TFLOP/s");
-  if (csv != nullptr) { std::fputs("configuration,plain_ms,masked_ms,ratio,tokens_per_second,tflops\n", csv); }
-  for (const size& s : sizes) { measure(s, repetitions, csv); }
+  std::printf("%s\n%-32s %5s %10s %10s %8s %12s %9s\n", reference::gpu_gemm_name().c_str(), "ms, least of all steps",
+              "", "plain", "masked", "ratio", "tokens/s", "TFLOP/s");
+  if (csv != nullptr) {
+    std::fputs("configuration,precision,plain_ms,masked_ms,ratio,tokens_per_second,tflops\n", csv);
+  }
+  for (const size& s : sizes) {
+    for (const auto& [name, precision] : reference::gemm_precisions) { measure(s, name, precision, repetitions, csv); }
+  }
   return 0;
 }
 

@@ -80,7 +80,12 @@ private:
   template <class T>
   [[nodiscard]] cublasComputeType_t compute() const noexcept {
     if (std::is_same_v<T, double>) { return CUBLAS_COMPUTE_64F; }
-    return precision_ == gemm_precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    switch (precision_) {
+      case gemm_precision::full: break;
+      case gemm_precision::tf32: return CUBLAS_COMPUTE_32F_FAST_TF32;
+      case gemm_precision::bf16: return CUBLAS_COMPUTE_32F_FAST_16BF; // cuBLAS converts operands as it reads them
+    }
+    return CUBLAS_COMPUTE_32F;
   }
   [[nodiscard]] static cublasOperation_t operation(bool transposed) noexcept {
     return transposed ? CUBLAS_OP_T : CUBLAS_OP_N;

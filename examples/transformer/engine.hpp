@@ -5,6 +5,7 @@
 #include "transformer/cuda_engine.hpp"
 #include "transformer/engine_types.hpp"
 #include "transformer/errors.hpp"
+#include "transformer/gemm_precision.hpp"
 #include "transformer/gemm_probe.hpp"
 #include "transformer/grow_model.hpp"
 #include "transformer/model.hpp"
@@ -165,9 +166,7 @@ private:
   static any make(model_state<float>& state, const std::string& device, [[maybe_unused]] const std::string& precision) {
     require_device(device);
 #if defined(MSG_WITH_CUDA)
-    if (device == "cuda") {
-      return cuda_engine(state, precision == "tf32" ? gemm_precision::tf32 : gemm_precision::full);
-    }
+    if (device == "cuda") { return cuda_engine(state, gemm_precision_of(precision).value()); }
 #endif
     return cpu_engine(state);
   }

@@ -5,6 +5,7 @@
 #include "transformer/config.hpp"
 #include "transformer/data_pairs.hpp"
 #include "transformer/errors.hpp"
+#include "transformer/gemm_precision.hpp"
 
 #include <msg/config.hpp>
 #include <msg/presets.hpp>
@@ -164,7 +165,8 @@ void visit_options(options& o, const Visit& visit) {
   visit(run, "log-every", o.log_every, free, "Steps between progress lines");
   visit(run, "threads", o.threads, free, "Threads; 0: one per core");
   visit(run, "device", o.device, free, "Device: cpu, cuda");
-  visit(run, "precision", o.precision, free, "How matrices are multiplied: fp32, or on a GPU tf32");
+  visit(run, "precision", o.precision, free,
+        "How matrices are multiplied: fp32, or on a GPU tf32 or bf16 (weights stay fp32)");
   visit(run, "sample", o.sample, free, "Print so many tokens of text from the model at the end");
   visit(run, "quiet", o.quiet, free, "Print only the last summary");
 }
@@ -283,8 +285,9 @@ inline void check_options(const program& p, const options& o) {
           "documents", o.documents, "auto, files, blank-lines or none");
   require(std::find(device_names.begin(), device_names.end(), o.device) != device_names.end(), "device", o.device,
           "cpu or cuda");
-  require(o.precision == "fp32" || (o.precision == "tf32" && o.device == "cuda"), "precision", o.precision,
-          "fp32, or tf32 with --device cuda");
+  const std::optional<gemm_precision> precision = gemm_precision_of(o.precision);
+  require(precision && (*precision == gemm_precision::full || o.device == "cuda"), "precision", o.precision,
+          "fp32, or tf32 or bf16 with --device cuda");
   std::string rules;
   bool known_rule = o.rule.empty();
   for (const msg::named_rule& rule : msg::named_rules) {

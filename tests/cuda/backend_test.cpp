@@ -15,6 +15,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -172,6 +173,46 @@ TEST_CASE("products of every layout are those of a loop", "[cuda][backend]") {
     }
   }
   CHECK(most_apart(here(on, c), expected) <= 100 * std::numeric_limits<double>::epsilon());
+}
+
+TEST_CASE("tf32 and bf16 round what is multiplied, and nothing else", "[cuda][backend]") {
+  const auto [precision, mantissa] =
+      GENERATE(std::pair{reference::gemm_precision::full, 23}, std::pair{reference::gemm_precision::tf32, 10},
+               std::pair{reference::gemm_precision::bf16, 7});
+  constexpr msg::index m = 3, n = 4, k = 50;
+  CAPTURE(mantissa);
+  const auto rounded = [bits = mantissa](double x) { // to nearest, ties to even
+    int exponent = 0;
+    const double fraction = std::frexp(x, &exponent);
+    return std::ldexp(std::nearbyint(std::ldexp(fraction, bits + 1)), exponent - bits - 1);
+  };
+  const auto floats = [](std::size_t count, std::uint64_t seed) {
+    const doubles x = random_numbers(count, seed);
+    return std::vector<float>(x.begin(), x.end());
+  };
+  const std::vector<float> a = floats(m * k, 11), b = floats(k * n, 12), start = floats(m * n, 13);
+  doubles exact(start.begin(), start.end()), expected = exact;
+  for (std::size_t i = 0; i < m * n; ++i) {
+    for (std::size_t p = 0; p < k; ++p) {
+      const double x = a[i / n * k + p], y = b[p * n + i % n];
+      exact[i] += x * y;
+      expected[i] += rounded(x) * rounded(y);
+    }
+  }
+  const cuda_backend on(precision);
+  const auto da = there(on, a), db = there(on, b), dc = there(on, start);
+  on.gemm<float>(false, false, m, n, k, 1, da.data(), k, db.data(), n, 1, dc.data(), n);
+  const std::vector<float> once = here(on, dc);
+  const reference::cuda_products products(on.stream().stream(), precision);
+  const auto again = there(on, start);
+  const auto pa = there(on, std::vector<const float*>{da.data()}), pb = there(on, std::vector<const float*>{db.data()});
+  const auto pc = there(on, std::vector<const float*>{again.data()});
+  products.run_batched<float>({false, false, m, n, k, 1, k, n, 1, n}, pa.data(), pb.data(), pc.data(), 1);
+  CHECK(here(on, again) == once);
+  const doubles found(once.begin(), once.end());
+  const double sums = 50 * 10 * static_cast<double>(std::numeric_limits<float>::epsilon()); // 50 terms below 10
+  CHECK(most_apart(found, expected) <= sums);
+  CHECK((most_apart(found, exact) > sums) == (mantissa < 23));
 }
 
 TEST_CASE("copies to the device take what the host holds now, however much it is", "[cuda][backend]") {

@@ -14,7 +14,9 @@
 #include "support/catch.hpp"
 #include "support/files_support.hpp"
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <filesystem>
 #include <limits>
 #include <string>
@@ -160,13 +162,36 @@ TEST_CASE("a run goes on on the other device", "[cuda][trainer][resume]") {
   CHECK(std::fabs(there.metrics("again", "end").at(0).at("val_loss").get<double>() - expected) <= rounding * expected);
 }
 
-TEST_CASE("matrices are multiplied as they are, or with tf32 on a GPU alone", "[cuda][trainer]") {
-  const place there(kinds[0]);
-  CHECK(there.train("cpu", "cpu", {"--precision", "tf32"}) == 2);
-  CHECK(there.train("bf16", "cuda", {"--precision", "bf16"}) == 2); // nothing of it is there
-  REQUIRE(there.train("gpu", "cuda", {"--precision", "tf32"}) == 0);
+TEST_CASE("matrices are multiplied as they are, or with tf32 or bf16 on a GPU alone", "[cuda][trainer]") {
+  const auto [precision, what] =
+      GENERATE(std::pair<std::string, kind>{"tf32", kinds[0]}, //
+               std::pair<std::string, kind>{"bf16", kinds[0]}, std::pair<std::string, kind>{"bf16", kinds[2]});
+  CAPTURE(precision, what.name);
+  const place there(what);
+  CHECK(there.train("cpu", "cpu", {"--precision", precision}) == 2);
+  CHECK(there.train("half", "cuda", {"--precision", "fp16"}) == 2);
+  REQUIRE(there.train("full", "cuda") == 0);
+  REQUIRE(there.train("gpu", "cuda", {"--precision", precision}) == 0);
   const json state = json::parse(read_bytes(there / "gpu/step-00000004/trainer_state.json"));
-  CHECK(state.at("gemm").get<std::string>().find("tf32") != std::string::npos);
+  CHECK(state.at("gemm").get<std::string>().find(precision) != std::string::npos);
+
+  const auto loss = [&](const char* name) { return there.metrics(name, "end").at(0).at("val_loss").get<double>(); };
+  CHECK(loss("gpu") != loss("full"));
+  CHECK(std::fabs(loss("gpu") - loss("full")) <= loss("full") / 128); // operands are within 2^-8 of what they were
+  const reference::safetensors_file weights(there / "gpu/step-00000004/model.safetensors");
+  bool finer = false; // the weights themselves are not what is multiplied
+  for (const reference::tensor_entry& entry : weights.tensors()) {
+    for (const float w : weights.read<float>(entry.name)) {
+      finer = finer || (std::bit_cast<std::uint32_t>(w) & 0xFFFU) != 0;
+    }
+  }
+  CHECK(finer);
+
+  fs::create_directory(there / "again"); // in the middle of a ramp
+  fs::copy(there / "gpu/step-00000002", there / "again/step-00000002", fs::copy_options::recursive);
+  fs::copy(there / "gpu/metrics.jsonl", there / "again/metrics.jsonl");
+  REQUIRE(there.run({"--resume", there / "again/step-00000002"}) == 0);
+  CHECK(there.model("again") == there.model("gpu"));
 }
 
 TEST_CASE("a GPU without a driver is refused with the driver's reason", "[cuda][trainer]") {
