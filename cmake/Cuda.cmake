@@ -6,6 +6,11 @@ if(NOT MSG_NVCC)
   message(STATUS "MSG: nvcc not found, the CUDA programs are left out; their device code is tested on the CPU all the same")
   return()
 endif()
+get_filename_component(cuda_root ${MSG_NVCC} REALPATH)
+get_filename_component(cuda_root ${cuda_root}/../.. ABSOLUTE)
+find_library(MSG_CUBLAS NAMES cublas libcublas.so.13 HINTS ${cuda_root} PATH_SUFFIXES lib lib64) # PyPI has no libcublas.so
+find_library(MSG_CUDART cudart_static HINTS ${cuda_root} PATH_SUFFIXES lib lib64)
+mark_as_advanced(MSG_CUBLAS MSG_CUDART)
 
 # -O1 is for the host's part of a program, the GPU's is optimised in any case. The host's part has fma where the machine
 # has it, without which its sums would not have the GPU's bits.

@@ -239,13 +239,13 @@ nvcc_place() { # prints its path
   return 1
 }
 
-want_nvcc() { # from PyPI into build/cuda, if there is none
+want_nvcc() { # and cuBLAS, from PyPI into build/cuda, if there is none
   have nvcc && return
   have python-venv || apt_install python-venv || true
   printf 'installing nvcc from PyPI into build/cuda\n'
   if python3 -m venv "$root/build/cuda-wheels" >>"$log" 2>&1 &&
     "$root/build/cuda-wheels/bin/pip" install --disable-pip-version-check --no-input nvidia-cuda-nvcc=='13.0.*' \
-      nvidia-cuda-crt=='13.0.*' nvidia-nvvm=='13.0.*' nvidia-cuda-runtime=='13.0.*' >>"$log" 2>&1; then
+      nvidia-cuda-crt=='13.0.*' nvidia-nvvm=='13.0.*' nvidia-cuda-runtime=='13.0.*' nvidia-cublas=='13.0.*' >>"$log" 2>&1; then
     local place
     for place in "$root"/build/cuda-wheels/lib/python3*/site-packages/nvidia/cu13; do
       [[ ! -x $place/bin/nvcc ]] || ln -sfn "$place" "$root/build/cuda"
