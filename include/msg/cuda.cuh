@@ -5,5 +5,6 @@
 #include <msg/cuda/memory.cuh>
 #include <msg/cuda/optimizer.cuh>
 #include <msg/cuda/plan.cuh>
+#include <msg/cuda/squares.cuh>
 #include <msg/exec/cuda.cuh>
 #include <msg/grow.hpp>

@@ -77,7 +77,7 @@ bugs=(
   "set_ages: tail of positions|cuda/optimizer|msg/cuda/optimizer.cuh:set_ages|team.each(positions,|team.each(positions - 1,"
   "set_ages: tail of runs|cuda/optimizer|msg/cuda/optimizer.cuh:set_ages|team.each(run_count,|team.each(run_count - 1,"
   "set_clip: only with decay|cuda/optimizer|msg/cuda/optimizer.cuh:set_clip|i < 2;|i < 1;"
-  "join_squares: last|cuda/optimizer|msg/cuda/optimizer.cuh:join_squares|i < count;|i + 1 < count;"
+  "join_squares: last|cuda/optimizer|msg/cuda/squares.cuh:join_squares|i < count;|i + 1 < count;"
   "stale factors of ages|cuda/optimizer|msg/cuda/optimizer.cuh|stream.run(1, std::max(group_.size(), runs_.size()), kernel);|;"
   "decay for everybody|cuda/optimizer|msg/cuda/optimizer.cuh|spared.decay = false;|;"
 

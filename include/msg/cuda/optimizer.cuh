@@ -1,5 +1,5 @@
 // Optimizer updates on the GPU: ages that are uploaded once after a growth, their factors set anew for every step in
-// stream order, gradient norms and clipping without waiting for the GPU.
+// stream order, clipping without waiting for the GPU.
 #pragma once
 
 #include <msg/ages.hpp>
@@ -30,18 +30,6 @@ namespace detail {
 
 template <class Rule, class Value, class Gradient, class Moment>
 inline constexpr bool reads_host_arrays<update_row<Rule, Value, Gradient, Moment>> = true;
-template <class T>
-inline constexpr bool reads_host_arrays<square_row<T>> = true;
-
-/// A kernel whose arrays are the GPU's after all.
-template <class Kernel>
-struct device_row {
-  Kernel kernel;
-  template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
-    kernel(team, row);
-  }
-};
 
 inline constexpr std::size_t most_age_groups = 32;
 
@@ -97,22 +85,6 @@ struct set_clip {
     if (team.rank() != 0) { return; }
     const double factor = gradient_scale * clip_scale(gradient_scale * std::sqrt(*squares), limit);
     for (int i = 0; i < 2; ++i) { now_to[i].rule.gradient_scale = static_cast<Real>(factor); }
-  }
-};
-
-/// Row 0: *sum = or += the partial sums, one after another.
-struct join_squares {
-  const double* partial;
-  double* sum;
-  index count;
-  bool accumulate;
-
-  template <class Team>
-  MSG_HOST_DEVICE void operator()(const Team& team, index) const {
-    if (team.rank() != 0) { return; }
-    double total = 0;
-    for (index i = 0; i < count; ++i) { total += partial[i]; }
-    *sum = accumulate ? *sum + total : total;
   }
 };
 
@@ -353,37 +325,6 @@ private:
   device_array<update_run<Real>> runs_;
   device_array<now_type> now_;
 };
-
-/// Elements of workspace that sum_of_squares() of `size` elements needs.
-[[nodiscard]] constexpr index squares_workspace(index size) noexcept {
-  return (size + msg::detail::update_chunk - 1) / msg::detail::update_chunk;
-}
-
-/// *result = sum of the squares of a tensor's elements, or that added to it if `accumulate`, with the bits of
-/// msg::sum_of_squares(); in stream order, without waiting.
-///
-/// workspace  squares_workspace(size) elements, overwritten
-/// result     in device memory
-template <tensor_like Tensor, tensor_like Workspace>
-void sum_of_squares(const on& stream, const Tensor& tensor, Workspace&& workspace, double* result,
-                    bool accumulate = false) {
-  const auto x = view_of(tensor);
-  const tensor_view<double> space = view_of(workspace);
-  const index rows = squares_workspace(x.size());
-  if (space.size() < rows) {
-    throw error(diagnostic{.code = errc::shape_mismatch,
-                           .parameter = "workspace",
-                           .expected = "at least " + std::to_string(rows) + " elements",
-                           .found = std::to_string(space.size())});
-  }
-  square_row<element_t<Tensor>> kernel;
-  kernel.data = msg::detail::flat(x, x.size(), "tensor");
-  kernel.size = x.size();
-  kernel.length = msg::detail::update_chunk;
-  kernel.partial = space.data;
-  stream.run(rows, msg::detail::update_chunk, detail::device_row<decltype(kernel)>{kernel});
-  stream.run(1, 1, detail::join_squares{space.data, result, rows, accumulate});
-}
 
 } // namespace cuda
 

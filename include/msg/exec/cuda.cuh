@@ -90,6 +90,16 @@ void launch(const Kernel& kernel, index rows, launch_shape shape, cudaStream_t s
 template <class Kernel>
 inline constexpr bool reads_host_arrays = false;
 
+/// A kernel whose arrays are the GPU's after all.
+template <class Kernel>
+struct device_row {
+  Kernel kernel;
+  template <class Team>
+  MSG_HOST_DEVICE void operator()(const Team& team, index row) const {
+    kernel(team, row);
+  }
+};
+
 } // namespace detail
 
 /// Runs kernels on a stream, in its order: msg::layer_norm(msg::cuda::on(stream), ...). Every tensor, mask and gate it
