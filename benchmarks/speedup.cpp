@@ -58,14 +58,14 @@ struct settings {
   bool dimensions = false, time_again = false, smoke = false;
 };
 
-/// The final sizes and everything shared, by architecture. Byte-level models so small that a minute trains them past
-/// the point where smaller ones would be the better buy.
+/// The final sizes and everything shared, by architecture. Byte-level models so narrow that two minutes train them past
+/// the point where shallower ones would be the better buy.
 target target_of(const std::string& arch, bool smoke, index steps) {
   target t{.what = {.name = arch == "bert" ? "train_bert" : "train_gpt",
                     .about = {},
                     .architectures = {arch == "bert" ? reference::architecture::bert : reference::architecture::gpt2},
                     .run_prefix = arch},
-           .sizes = {{"hidden", 32}, {"ffn", 128}, {"heads", 2}, {"layers", 6}},
+           .sizes = {{"hidden", 16}, {"ffn", 64}, {"heads", 1}, {"layers", 12}},
            .head_dim = 16,
            .seq = 64,
            .batch = 16,
@@ -73,7 +73,10 @@ target target_of(const std::string& arch, bool smoke, index steps) {
            .rates = {4e-3, 8e-3, 1.6e-2},
            .lr = {msg::rate_policy::wsd, 8e-3, 0, 100, 0.25},
            .ramp = 200};
-  if (arch == "bert") { t.rates = {2e-3, 4e-3, 8e-3}; }
+  if (arch == "bert") {
+    t.sizes = {{"hidden", 32}, {"ffn", 128}, {"heads", 2}, {"layers", 6}};
+    t.rates = {1e-3, 2e-3, 4e-3};
+  }
   if (smoke) {
     t.sizes = {{"hidden", 16}, {"ffn", 32}, {"heads", 2}, {"layers", 4}};
     t.head_dim = 8;
@@ -528,21 +531,25 @@ void note_sizes(const std::vector<arm>& arms, std::vector<msg::named_sizes>& all
   }
 }
 
-/// Stretches by numbers of layers, of so much of a run's time each.
-std::vector<study::stretch> by_layers(const target& t, const std::vector<std::pair<double, double>>& parts) {
+/// The final model with so many layers.
+msg::named_sizes with_layers(const target& t, index layers) { return msg::sizes_with(t.sizes, {{"layers", layers}}); }
+
+/// From one layer to all of them by equal factors, of so much of a run's time each.
+std::vector<study::stretch> deeper(const target& t, const std::vector<double>& shares) {
   std::vector<study::stretch> result;
-  for (const auto& [part, share] : parts) {
-    result.push_back(
-        {msg::sizes_with(t.sizes, {{"layers", msg::detail::part_of(msg::size_of(t.sizes, "layers"), part)}}), share});
+  const auto growths = static_cast<double>(shares.size() - 1);
+  for (std::size_t s = 0; s < shares.size(); ++s) {
+    const double layers =
+        std::pow(static_cast<double>(msg::size_of(t.sizes, "layers")), static_cast<double>(s) / growths);
+    result.push_back({with_layers(t, static_cast<index>(std::lround(layers))), shares[s]});
   }
   return result;
 }
 
 /// Half as wide.
 msg::named_sizes narrowed(const target& t) {
-  return msg::sizes_with(t.sizes, {{"hidden", msg::size_of(t.sizes, "hidden") / 2},
-                                   {"ffn", msg::size_of(t.sizes, "ffn") / 2},
-                                   {"heads", msg::size_of(t.sizes, "heads") / 2}});
+  const auto half = [&](const char* axis) { return std::max<index>(1, msg::size_of(t.sizes, axis) / 2); };
+  return msg::sizes_with(t.sizes, {{"hidden", half("hidden")}, {"ffn", half("ffn")}, {"heads", half("heads")}});
 }
 
 /// A run of a part of the final model's time.
@@ -554,23 +561,27 @@ struct short_run {
 };
 
 std::vector<short_run> short_runs_of(const target& t) {
-  const auto two = by_layers(t, {{0.5, 0.4}, {1, 0.6}});
-  const auto three = by_layers(t, {{1.0 / 6, 0.22}, {0.5, 0.24}, {1, 0.54}});
-  const auto four = by_layers(t, {{1.0 / 6, 0.2}, {1.0 / 3, 0.1}, {0.5, 0.16}, {1, 0.54}});
+  const auto two = deeper(t, {0.4, 0.6});
+  const auto three = deeper(t, {0.3, 0.2, 0.5});
+  const auto four = deeper(t, {0.25, 0.1, 0.15, 0.5});
   auto narrow = three; // at first, too
-  narrow.front().sizes = msg::sizes_with(narrowed(t), {{"layers", msg::size_of(three.front().sizes, "layers")}});
+  narrow.front().sizes = msg::sizes_with(narrowed(t), {{"layers", 1}});
   std::vector<short_run> runs;
-  const auto add = [&](const char* name, const char* rule, double part, const std::vector<study::stretch>& stretches) {
-    runs.push_back({fmt::format("{}, {:g} of the time", name, part), rule, part, stretches});
+  const auto add = [&](const char* how, const char* rule, double part, const std::vector<study::stretch>& stretches) {
+    std::string name;
+    for (const study::stretch& s : stretches) {
+      name += fmt::format("{}{}", name.empty() ? "" : ", ", msg::size_of(s.sizes, "layers"));
+    }
+    runs.push_back({fmt::format("{} layers {}, {:g} of the time", name, how, part), rule, part, stretches});
   };
-  add("L/6 L/2 L masked", "mask", 0.45, three);
-  add("L/6 L/2 L stacked", "stack", 0.45, three);
-  add("L/6 L/2 L identity", "identity", 0.45, three);
-  add("L/2 L masked", "mask", 0.45, two);
-  add("L/6 L/3 L/2 L masked", "mask", 0.45, four);
-  add("C/2 L/6, L/2, L masked", "mask", 0.45, narrow);
-  add("L/6 L/2 L masked", "mask", 0.55, three);
-  add("L/6 L/3 L/2 L masked", "mask", 0.55, four);
+  add("masked", "mask", 0.45, three);
+  add("masked", "mask", 0.36, three);
+  add("masked", "mask", 0.3, three);
+  add("stacked", "stack", 0.36, three);
+  add("identity", "identity", 0.36, three);
+  add("masked", "mask", 0.36, two);
+  add("masked", "mask", 0.36, four);
+  add("masked from half the width", "mask", 0.36, narrow);
   return runs;
 }
 
@@ -598,17 +609,17 @@ findings research(laboratory& lab) {
   const double any = t.rates.front();
   note_sizes(study::published_of(t, any), sizes);
   if (s.dimensions) { note_sizes(study::dimensions_of(t, any), sizes); }
-  std::vector<msg::named_sizes> smaller; // of the controls
-  for (const double part : {1.0 / 6, 1.0 / 3, 0.5}) { smaller.push_back(by_layers(t, {{part, 1}}).front().sizes); }
-  smaller.push_back(narrowed(t));
-  const auto note = [&](const msg::named_sizes& one) {
-    if (std::find(sizes.begin(), sizes.end(), one) == sizes.end()) { sizes.push_back(one); }
+  const auto note = [](const msg::named_sizes& one, std::vector<msg::named_sizes>& all) {
+    if (std::find(all.begin(), all.end(), one) == all.end()) { all.push_back(one); }
   };
-  for (const msg::named_sizes& one : smaller) { note(one); }
-  smaller.erase(std::unique(smaller.begin(), smaller.end()), smaller.end());
+  std::vector<msg::named_sizes> smaller{with_layers(t, std::max<index>(1, msg::size_of(t.sizes, "layers") / 2)),
+                                        narrowed(t)}; // of the controls
   for (const short_run& r : short_runs_of(t)) {
-    for (const study::stretch& part : r.stretches) { note(part.sizes); }
+    for (const study::stretch& part : r.stretches) {
+      if (part.sizes != t.sizes) { note(part.sizes, smaller); }
+    }
   }
+  for (const msg::named_sizes& one : smaller) { note(one, sizes); }
   lab.time(sizes);
   const study::step_cost cost = [&](const msg::named_sizes& of) { return lab.planned_milliseconds(of); };
 
