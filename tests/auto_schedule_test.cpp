@@ -55,12 +55,12 @@ TEST_CASE("a time is read as people write it, and nothing else is", "[auto_sched
   }
 }
 
-TEST_CASE("a search chooses from two smaller sizes of each dimension, query groups whole", "[auto_schedule]") {
+TEST_CASE("a search chooses from smaller sizes of each dimension, query groups whole", "[auto_schedule]") {
   const auto choices = reference::detail::smaller_sizes(llama);
   using sizes = std::vector<msg::index>;
   CHECK(choices ==
         msg::detail::size_choices{
-            {"hidden", sizes{96, 128}}, {"ffn", sizes{192, 384}}, {"heads", sizes{2, 4}}, {"layers", sizes{2, 3}}});
+            {"hidden", sizes{96, 128}}, {"ffn", sizes{192, 384}}, {"heads", sizes{2, 4}}, {"layers", sizes{1, 2, 3}}});
   for (msg::index size = 1; size < 40; ++size) { // whatever the sizes, smaller ones only, rising
     for (const msg::index group : {1, 2}) {
       const config c{
@@ -79,10 +79,10 @@ TEST_CASE("a search chooses from two smaller sizes of each dimension, query grou
 TEST_CASE("probes are the corners and the middle of the lattice, the final sizes the last", "[auto_schedule]") {
   const auto corners = reference::detail::sizes_to_probe(full, reference::detail::smaller_sizes(llama));
   REQUIRE(corners.size() == 5);
-  CHECK(corners[0] == msg::named_sizes{{"hidden", 96}, {"ffn", 192}, {"heads", 2}, {"layers", 2}});
+  CHECK(corners[0] == msg::named_sizes{{"hidden", 96}, {"ffn", 192}, {"heads", 2}, {"layers", 1}});
   CHECK(corners[1] == msg::named_sizes{{"hidden", 128}, {"ffn", 384}, {"heads", 4}, {"layers", 3}});
   CHECK(corners[2] == msg::named_sizes{{"hidden", 96}, {"ffn", 192}, {"heads", 2}, {"layers", 6}});
-  CHECK(corners[3] == msg::named_sizes{{"hidden", 192}, {"ffn", 768}, {"heads", 6}, {"layers", 2}});
+  CHECK(corners[3] == msg::named_sizes{{"hidden", 192}, {"ffn", 768}, {"heads", 6}, {"layers", 1}});
   CHECK(corners[4] == full);
   CHECK(reference::detail::sizes_to_probe({{"hidden", 1}}, {}).size() == 1); // nothing to choose from
 }
@@ -126,8 +126,8 @@ TEST_CASE("a proposal becomes a schedule whose ramps fit and whose rate decays a
     CHECK(done.stages[0].ramp.steps == 20);
     const msg::index left = run.steps - msg::step_of(done.stages[1].at, run);
     CHECK(done.stages[1].ramp.steps <= left / 2);
-    CHECK(done.lr.decay_fraction <= 0.2);
     CHECK(done.lr.decay_fraction * double(run.steps) < double(left));
+    CHECK(done.lr.decay_fraction * double(run.steps) > double(left) - 2);
     CHECK(msg::size_of(done.start, "kv_heads") == 1);
     CHECK(msg::size_of(done.stages[0].grow, "kv_heads") == 2);
     CHECK(msg::size_of(done.stages[1].grow, "kv_heads") == 3);

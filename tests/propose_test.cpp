@@ -140,6 +140,22 @@ TEST_CASE("no growth comes later than it may", "[propose]") {
   CHECK(testing::findings_of([&] { (void)msg::propose(wanted, cost, units, idle); })[0].hint == "latest");
 }
 
+TEST_CASE("tokens of the smaller model count for the grown one as far as they are said to", "[propose]") {
+  proposal_request wanted = one_axis();
+  wanted.latest = 0.5;
+  wanted.carried = {{"width", 1}};
+  const auto all = msg::propose(wanted, cost, units, law);
+  REQUIRE(all[0].timeline.stages.size() == 1); // as late as it may: these tokens cost a quarter
+  CHECK(all[0].timeline.stages[0].at.value == 0.8);
+  const double tokens = 0.5 * wanted.flops / (6 * 16) + 0.5 * wanted.flops / (6 * 64);
+  CHECK(std::abs(all[0].loss - law.loss(law.limit({}, 64), tokens)) < 1e-12);
+  wanted.carried = {{"width", 0.5}}; // for a factor of 4 a quarter: what they count is what they cost
+  CHECK(msg::propose(wanted, cost, units, law)[0].loss >= all[0].loss + 1e-3);
+  wanted.carried = {{"width", 0}};
+  const auto none = msg::propose(wanted, cost, units, law);
+  CHECK(none[0].loss == msg::propose(one_axis(), cost, units, law)[0].loss);
+}
+
 TEST_CASE("a small model that isn't faster is no start", "[propose]") {
   // the machine takes as long for every size: FLOPs saved save no time
   const msg::step_time flat{.tokens_per_step = 100, .coefficients = {{"fixed", 10}}};
@@ -177,12 +193,20 @@ TEST_CASE("the search finds what trying every path finds", "[propose]") {
   const auto limit = [](index a, index b) {
     return law.floor + law.scale * std::pow(double(a * b), -law.exponent) + 0.5 * std::pow(double(a), -law.exponent);
   };
+  const bool carries = GENERATE(false, true);
   double best = std::numeric_limits<double>::infinity();
+  const auto seen = [&](double loss, index a, index b) {
+    return std::pow((loss - limit(a, b)) / law.token_scale, -1 / law.token_exponent);
+  };
   const auto stay = [&](double loss, index a, index b, int spent) {
-    const double rest = loss - limit(a, b);
-    const double seen = std::isinf(loss) ? 0 : std::pow(rest / law.token_scale, -1 / law.token_exponent);
-    const double tokens = seen + spent * budget / cells / (6.0 * double(a * b));
+    const double tokens = (std::isinf(loss) ? 0 : seen(loss, a, b)) + spent * budget / cells / (6.0 * double(a * b));
     return limit(a, b) + law.token_scale * std::pow(tokens, -law.token_exponent);
+  };
+  const auto grow = [&](double loss, index a, index b, index c, index d) {
+    if (!carries) { return loss; }
+    const double part =
+        std::pow(0.8, std::log2(double(c) / double(a))) * std::pow(0.3, std::log2(double(d) / double(b)));
+    return std::min(loss, limit(c, d) + law.token_scale * std::pow(part * seen(loss, a, b), -law.token_exponent));
   };
   const double nothing = std::numeric_limits<double>::infinity();
   best = stay(nothing, 8, 8, cells);
@@ -191,12 +215,13 @@ TEST_CASE("the search finds what trying every path finds", "[propose]") {
       if (a == 8 && b == 8) { continue; }
       for (int first = 1; first < cells; ++first) {
         const double once = stay(nothing, a, b, first);
-        best = std::min(best, stay(once, 8, 8, cells - first));
+        best = std::min(best, stay(grow(once, a, b, 8, 8), 8, 8, cells - first));
         for (const index c : rungs) {
           for (const index d : rungs) {
             if (c < a || d < b || (c == a && d == b) || (c == 8 && d == 8)) { continue; }
             for (int second = 1; first + second < cells; ++second) {
-              best = std::min(best, stay(stay(once, c, d, second), 8, 8, cells - first - second));
+              const double twice = stay(grow(once, a, b, c, d), c, d, second);
+              best = std::min(best, stay(grow(twice, c, d, 8, 8), 8, 8, cells - first - second));
             }
           }
         }
@@ -210,7 +235,8 @@ TEST_CASE("the search finds what trying every path finds", "[propose]") {
                                 .flops = budget,
                                 .tokens_per_step = 100,
                                 .most_stages = 2,
-                                .cells = cells};
+                                .cells = cells,
+                                .carried = {{"a", carries ? 0.8 : 0}, {"b", carries ? 0.3 : 0}}};
   const auto found = msg::propose(wanted, cost, units, truth);
   CHECK(std::abs(found[0].loss - best) < 1e-9);
 }
@@ -255,6 +281,9 @@ TEST_CASE("requests that can't be met are refused with every fault", "[propose]"
   wanted.choices.push_back({"depth", {1}});
   wanted.choices[0].second.push_back(65);
   CHECK(faults(wanted).size() == 5);
+  wanted = one_axis();
+  wanted.carried = {{"width", 1.5}, {"depth", 0.5}};
+  CHECK(faults(wanted).size() == 2);
   wanted = one_axis();
   wanted.flops = 6 * 64 * 100.0 * 20; // less than a step a cell
   CHECK(faults(wanted)[0].hint == "budget");

@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 #include <map>
 #include <optional>
@@ -30,7 +31,7 @@ inline constexpr double calibration_share = 0.1; // to time steps, at most
 inline constexpr double probe_share = 0.1;       // to probe the loss
 inline constexpr double training_share = 0.97;   // of what is left, to train: steps are not all alike
 inline constexpr double overrun = 1.04;          // of the budget: a run that is slower than expected stops there
-inline constexpr double latest_growth = 0.75;    // of the time: the final model must have some to train
+inline constexpr double latest_growth = 0.5;     // of the time: the final model must have some to train
 inline constexpr index least_probe_steps = 8;
 inline constexpr index most_pauses = 40; // evaluations, and checkpoints, of a run that wasn't told how many
 
@@ -51,23 +52,35 @@ namespace detail {
   return sizes;
 }
 
-/// The sizes a run may have on its way: two smaller ones of each dimension, those of MSG's and compound schedules.
+/// The sizes a run may have on its way: two smaller ones of each width, those of MSG's and compound schedules; and one
+/// layer, a third and a half of them.
 [[nodiscard]] inline msg::detail::size_choices smaller_sizes(const config& full) {
   msg::detail::size_choices choices;
-  const auto add = [&](const char* axis, index size, index multiple, double small, double middle) {
+  const auto add = [&](const char* axis, index size, index multiple, std::initializer_list<double> parts) {
     std::vector<index> some;
-    for (const double part : {small, middle}) {
+    for (const double part : parts) {
       const index smaller = rounded_part(size, part, multiple);
       if (smaller < size && (some.empty() || smaller > some.back())) { some.push_back(smaller); }
     }
     if (!some.empty()) { choices.emplace_back(axis, std::move(some)); }
   };
   const auto round = [](index size) { return size >= 128 ? index{32} : size >= 32 ? index{8} : index{1}; };
-  add("hidden", full.hidden, round(full.hidden), 0.5, 2.0 / 3);
-  add("ffn", full.ffn, round(full.ffn), 0.25, 0.5);
-  add("heads", full.heads, full.heads / kv_heads_of(full), 1.0 / 3, 2.0 / 3); // groups of queries stay whole
-  add("layers", full.layers, 1, 0.25, 0.5);
+  add("hidden", full.hidden, round(full.hidden), {0.5, 2.0 / 3});
+  add("ffn", full.ffn, round(full.ffn), {0.25, 0.5});
+  add("heads", full.heads, full.heads / kv_heads_of(full), {1.0 / 3, 2.0 / 3}); // groups of queries stay whole
+  add("layers", full.layers, 1, {0, 1.0 / 3, 0.5});
   return choices;
+}
+
+/// What of a smaller model's tokens counts for one twice as large: nearly all of a shallower one's (Bu 2025, Deep
+/// Progressive Training), little of a narrower one's, as benchmarks/run.sh dynamics has it, too: growing depth after
+/// half of the tokens loses nothing to the final model from the start, growing width does.
+[[nodiscard]] inline std::vector<std::pair<std::string, double>> carried_tokens(const run_setup& setup) {
+  std::vector<std::pair<std::string, double>> carried;
+  for (const auto& [axis, size] : searched_sizes_of(setup)) {
+    carried.emplace_back(axis, axis == "layers" ? 0.9 : 0.3);
+  }
+  return carried;
 }
 
 /// Sizes that are timed and probed: the smallest, the middle, the final ones, and those that are only deep or only
@@ -106,8 +119,8 @@ namespace detail {
 }
 
 /// A proposal as a run has it. By its length: warm-up, ramps and rewarming take at most 5 % of the steps each, no ramp
-/// more than half of the stretch it begins; the rate decays in the last fifth, and after the last growth. Key-value
-/// heads follow the heads.
+/// more than half of the stretch it begins; the rate decays over all that comes after the last growth. Key-value heads
+/// follow the heads.
 [[nodiscard]] inline msg::schedule finished(msg::schedule timeline, const msg::run_extent& run, const config& full) {
   const std::vector<index> steps = msg::stage_steps(timeline, run);
   const index part = std::max(index{1}, run.steps / 20);
@@ -125,10 +138,9 @@ namespace detail {
     stage.lr.steps = std::max(index{1}, std::min(stage.lr.steps, part));
     follow(stage.grow);
   }
-  timeline.lr.decay_fraction = 0.2;
+  timeline.lr.decay_fraction = 0.5;
   if (!steps.empty()) {
-    const auto left = static_cast<double>(run.steps - steps.back()) / static_cast<double>(run.steps);
-    timeline.lr.decay_fraction = std::min(0.2, 0.8 * left);
+    timeline.lr.decay_fraction = static_cast<double>(run.steps - steps.back() - 1) / static_cast<double>(run.steps);
   }
   return timeline;
 }
@@ -197,6 +209,7 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
                                .choices = detail::smaller_sizes(setup.end),
                                .tokens_per_step = detail::extent_of(o).tokens_per_step,
                                .latest = latest_growth,
+                               .carried = detail::carried_tokens(setup),
                                .count = 1000,
                                .base = detail::proposal_base(setup)};
   const std::vector<msg::named_sizes> corners = detail::sizes_to_probe(wanted.sizes, wanted.choices);

@@ -38,8 +38,12 @@ struct proposal_request {
   search_goal goal = search_goal::lowest_loss;
   index tokens_per_step = 0;
   int most_stages = 5;
-  int cells = 24;        // growths happen after multiples of budget / cells
-  double latest = 1;     // and after this part of the budget at the latest
+  int cells = 24;    // growths happen after multiples of budget / cells
+  double latest = 1; // and after this part of the budget at the latest
+  /// By axis, the part of the tokens that a model was trained on which count for one that is twice as large along that
+  /// axis and grows out of it, as if that had been trained on them itself: 0 to 1. For other factors that part to the
+  /// power of log2(factor); where several axes grow, the product. An axis that isn't named: 0, the loss alone counts.
+  std::vector<std::pair<std::string, double>> carried{};
   std::size_t count = 8; // proposals wanted
   schedule base{};       // learning rate of the proposals; its first stage, if any, is what each growth is like
 };
@@ -106,6 +110,7 @@ namespace detail {
                     " of the final FLOPs a step until then";
       result.timeline.stages.push_back(std::move(growth));
     }
+    if (i > 0) { loss = falls.grown(points[path.stays[i - 1].first], now, loss); }
     if (i + 1 == path.stays.size()) {
       result.cost_to_whole = (spent + std::max(0.0, falls.cells_to(now, loss, whole))) / cells;
     }
@@ -129,14 +134,16 @@ namespace detail {
 /// and number of stages the one with the lowest loss is kept (dynamic programming).
 ///
 /// A growth keeps the loss, and the grown model goes on as one trained from scratch does from that loss: with D' tokens
-/// where loss_model says that it takes D' to get there. Cost counts all stages, in seconds or FLOPs as the budget is.
+/// where loss_model says that it takes D' to get there. Grown models often do better than that, soon after the growth:
+/// `carried` says by how much. Cost counts all stages, in seconds or FLOPs as the budget is.
 ///
 /// cost        sizes to model_cost
 /// parameters  as in fit_loss_model()
 /// machine     calibrate(); needed for a budget in seconds
 /// Throws error{bad_argument} with every fault of the request.
-/// Sources: Shen et al. 2022, Staged Training, sec. 3 and 4 (loss and its fall are kept by growth); Hoffmann et al.
-/// 2022 (the loss); Yao et al. 2024, Masked Structural Growth, sec. 4 (choosing the schedule by dimension).
+/// Sources: Shen et al. 2022, Staged Training, sec. 3 and 4 (loss and its fall are kept by growth); Bu 2025, Deep
+/// Progressive Training (tokens of the shallow model count for the deep one); Hoffmann et al. 2022 (the loss); Yao et
+/// al. 2024, Masked Structural Growth, sec. 4 (choosing the schedule by dimension).
 template <std::invocable<const named_sizes&> Cost, std::invocable<const named_sizes&> Parameters>
 [[nodiscard]] std::vector<proposal> propose(const proposal_request& wanted, const Cost& cost,
                                             const Parameters& parameters, const loss_model& model,
@@ -154,6 +161,10 @@ template <std::invocable<const named_sizes&> Cost, std::invocable<const named_si
        "most_stages");
   need(wanted.cells >= 2 && wanted.cells <= 1000, "2 to 1000 cells", std::to_string(wanted.cells), "cells");
   need(wanted.latest >= 0 && wanted.latest <= 1, "0 to 1", detail::short_text(wanted.latest), "latest");
+  for (const auto& [axis, part] : wanted.carried) {
+    need(size_of(wanted.sizes, axis) > 0, "an axis with a final size", axis, "carried");
+    need(part >= 0 && part <= 1, "0 to 1", detail::short_text(part), "carried");
+  }
   need(model.token_scale > 0 && model.token_exponent > 0, "a loss that falls with tokens", "none", "loss_model");
   if (!findings.empty()) { throw error(std::move(findings)); }
 
@@ -177,7 +188,7 @@ template <std::invocable<const named_sizes&> Cost, std::invocable<const named_si
                            .found = detail::short_text(points.back().steps_per_cell * wanted.cells),
                            .hint = "budget"});
   }
-  const detail::loss_steps falls{model, tokens_per_step};
+  const detail::loss_steps falls{model, tokens_per_step, wanted.carried};
   const std::size_t top = lattice.size() - 1;
   const double whole = falls.after(points[top], std::numeric_limits<double>::infinity(), wanted.cells);
 

@@ -101,11 +101,23 @@ struct searched_sizes {
 struct loss_steps {
   const loss_model& model;
   double tokens_per_step = 0;
+  std::vector<std::pair<std::string, double>> carried{}; // proposal_request::carried
 
   /// Loss after so many cells at a point, from a loss; infinite: from nothing.
   [[nodiscard]] double after(const searched_sizes& at, double loss, double cells) const {
     const double seen = std::isfinite(loss) ? model.tokens_at(at.limit, loss) : 0;
     return model.loss(at.limit, seen + cells * at.steps_per_cell * tokens_per_step);
+  }
+  /// Loss from which a model goes on that grew from one point to another, at a loss.
+  [[nodiscard]] double grown(const searched_sizes& from, const searched_sizes& to, double loss) const {
+    double part = 1;
+    for (std::size_t a = 0; a < to.sizes.size(); ++a) {
+      if (from.sizes[a].second == to.sizes[a].second) { continue; }
+      const double* each_time = find_named(carried, to.sizes[a].first); // that it doubles
+      const double factor = static_cast<double>(to.sizes[a].second) / static_cast<double>(from.sizes[a].second);
+      part *= each_time == nullptr ? 0 : std::pow(*each_time, std::log2(factor));
+    }
+    return part > 0 ? std::min(loss, model.loss(to.limit, part * model.tokens_at(from.limit, loss))) : loss;
   }
   /// Cells at a point from one loss to a lower one.
   [[nodiscard]] double cells_to(const searched_sizes& at, double from, double to) const {
@@ -155,8 +167,10 @@ struct search_path {
         if (stages > 0 && static_cast<double>(cell) <= latest * cells) {
           for (const std::size_t from : reached) {
             if (from >= to) { break; }
-            const double loss = at(cell, stages - 1, from).loss;
-            if (loss < before && lattice.grows(from, to)) {
+            double loss = at(cell, stages - 1, from).loss;
+            if (!(loss < infinite) || !lattice.grows(from, to)) { continue; }
+            loss = falls.grown(points[from], points[to], loss);
+            if (loss < before) {
               before = loss;
               next.from = from;
             }
@@ -189,8 +203,11 @@ struct search_path {
       auto& [full, spent] = path.stays.back();
       spent -= 1;
       double before = infinite;
+      const searched_sizes* smaller = nullptr;
       for (const auto& [at_point, cells_there] : path.stays) {
-        if (cells_there > 0) { before = falls.after(points[at_point], before, cells_there); }
+        if (smaller != nullptr) { before = falls.grown(*smaller, points[at_point], before); }
+        smaller = &points[at_point];
+        if (cells_there > 0) { before = falls.after(*smaller, before, cells_there); }
       }
       const double needed = std::max(falls.cells_to(points[full], before, target), 1 / points[full].steps_per_cell);
       path.loss = falls.after(points[full], before, needed);
