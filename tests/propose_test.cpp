@@ -152,8 +152,21 @@ TEST_CASE("tokens of the smaller model count for the grown one as far as they ar
   wanted.carried = {{"width", 0.5}}; // for a factor of 4 a quarter: what they count is what they cost
   CHECK(msg::propose(wanted, cost, units, law)[0].loss >= all[0].loss + 1e-3);
   wanted.carried = {{"width", 0}};
-  const auto none = msg::propose(wanted, cost, units, law);
-  CHECK(none[0].loss == msg::propose(one_axis(), cost, units, law)[0].loss);
+  CHECK(msg::propose(wanted, cost, units, law)[0].timeline.stages.empty()); // nothing is kept: no growth pays
+}
+
+TEST_CASE("a model hands on no more tokens than it has room for", "[propose]") {
+  proposal_request wanted = one_axis();
+  wanted.latest = 0.5;
+  wanted.carried = {{"width", 1}};
+  const double at_half = 0.5 * wanted.flops / (6 * 16); // tokens of the small model
+  wanted.most_carried = at_half / 2 / 16;               // for each of its 16 parameters
+  const auto found = msg::propose(wanted, cost, units, law);
+  REQUIRE(found[0].timeline.stages.size() == 1); // as soon as it is full: after a quarter, or the cell that holds it
+  const double tokens = at_half / 2 + 0.74 * wanted.flops / (6 * 64);
+  CHECK(std::abs(found[0].loss - law.loss(law.limit({}, 64), tokens)) < 1e-12);
+  wanted.most_carried = 0;
+  CHECK(testing::findings_of([&] { (void)msg::propose(wanted, cost, units, law); })[0].hint == "most_carried");
 }
 
 TEST_CASE("a small model that isn't faster is no start", "[propose]") {
@@ -206,7 +219,7 @@ TEST_CASE("the search finds what trying every path finds", "[propose]") {
     if (!carries) { return loss; }
     const double part =
         std::pow(0.8, std::log2(double(c) / double(a))) * std::pow(0.3, std::log2(double(d) / double(b)));
-    return std::min(loss, limit(c, d) + law.token_scale * std::pow(part * seen(loss, a, b), -law.token_exponent));
+    return limit(c, d) + law.token_scale * std::pow(part * seen(loss, a, b), -law.token_exponent);
   };
   const double nothing = std::numeric_limits<double>::infinity();
   best = stay(nothing, 8, 8, cells);
@@ -230,13 +243,13 @@ TEST_CASE("the search finds what trying every path finds", "[propose]") {
   }
   loss_model truth = law;
   truth.axis_scales = {{"a", 0.5}};
-  const proposal_request wanted{.sizes = {{"a", 8}, {"b", 8}},
-                                .choices = {{"a", {4, 2}}, {"b", {2, 4}}},
-                                .flops = budget,
-                                .tokens_per_step = 100,
-                                .most_stages = 2,
-                                .cells = cells,
-                                .carried = {{"a", carries ? 0.8 : 0}, {"b", carries ? 0.3 : 0}}};
+  proposal_request wanted{.sizes = {{"a", 8}, {"b", 8}},
+                          .choices = {{"a", {4, 2}}, {"b", {2, 4}}},
+                          .flops = budget,
+                          .tokens_per_step = 100,
+                          .most_stages = 2,
+                          .cells = cells};
+  if (carries) { wanted.carried = {{"a", 0.8}, {"b", 0.3}}; }
   const auto found = msg::propose(wanted, cost, units, truth);
   CHECK(std::abs(found[0].loss - best) < 1e-9);
 }

@@ -32,6 +32,7 @@ inline constexpr double probe_share = 0.1;       // to probe the loss
 inline constexpr double training_share = 0.97;   // of what is left, to train: steps are not all alike
 inline constexpr double overrun = 1.04;          // of the budget: a run that is slower than expected stops there
 inline constexpr double latest_growth = 0.5;     // of the time: the final model must have some to train
+inline constexpr double most_carried = 350;      // tokens by parameter: a small model is full by then
 inline constexpr index least_probe_steps = 8;
 inline constexpr index most_pauses = 40; // evaluations, and checkpoints, of a run that wasn't told how many
 
@@ -105,11 +106,12 @@ namespace detail {
 }
 
 /// What growths of proposals and their learning rate are like: those of the default schedule, the rate constant up to a
-/// decay at the end, so that growths happen while it is high.
+/// decay to nothing at the end, so that growths happen while it is high.
 [[nodiscard]] inline msg::schedule proposal_base(const run_setup& setup) {
   msg::schedule base;
   base.lr = setup.timeline.lr;
   base.lr.policy = msg::rate_policy::wsd;
+  base.lr.min = 0;
   msg::stage growth;
   if (!setup.settings.rule.empty()) { growth.rule = setup.settings.rule; }
   growth.layers = msg::layer_source::stack;
@@ -118,9 +120,9 @@ namespace detail {
   return base;
 }
 
-/// A proposal as a run has it. By its length: warm-up, ramps and rewarming take at most 5 % of the steps each, no ramp
-/// more than half of the stretch it begins; the rate decays over all that comes after the last growth. Key-value heads
-/// follow the heads.
+/// A proposal as a run has it. By its length: warm-up and rewarming take at most 5 % of the steps each, ramps 2 %, no
+/// ramp more than half of the stretch it begins; the rate decays over all that comes after the last growth. Key-value
+/// heads follow the heads.
 [[nodiscard]] inline msg::schedule finished(msg::schedule timeline, const msg::run_extent& run, const config& full) {
   const std::vector<index> steps = msg::stage_steps(timeline, run);
   const index part = std::max(index{1}, run.steps / 20);
@@ -134,7 +136,7 @@ namespace detail {
   for (std::size_t s = 0; s < steps.size(); ++s) {
     msg::stage& stage = timeline.stages[s];
     const index end = s + 1 < steps.size() ? steps[s + 1] : run.steps;
-    stage.ramp.steps = std::min(part, (end - steps[s]) / 2);
+    stage.ramp.steps = std::min(std::max(index{1}, run.steps / 50), (end - steps[s]) / 2);
     stage.lr.steps = std::max(index{1}, std::min(stage.lr.steps, part));
     follow(stage.grow);
   }
@@ -210,6 +212,7 @@ inline void adopt(run_setup& setup, const found_schedule& found) {
                                .tokens_per_step = detail::extent_of(o).tokens_per_step,
                                .latest = latest_growth,
                                .carried = detail::carried_tokens(setup),
+                               .most_carried = most_carried,
                                .count = 1000,
                                .base = detail::proposal_base(setup)};
   const std::vector<msg::named_sizes> corners = detail::sizes_to_probe(wanted.sizes, wanted.choices);

@@ -42,8 +42,11 @@ struct proposal_request {
   double latest = 1; // and after this part of the budget at the latest
   /// By axis, the part of the tokens that a model was trained on which count for one that is twice as large along that
   /// axis and grows out of it, as if that had been trained on them itself: 0 to 1. For other factors that part to the
-  /// power of log2(factor); where several axes grow, the product. An axis that isn't named: 0, the loss alone counts.
+  /// power of log2(factor); where several axes grow, the product. Where one of them isn't named the loss alone counts.
   std::vector<std::pair<std::string, double>> carried{};
+  /// Of the tokens that a model was trained on at most so many for each of its parameters are carried: it has no room
+  /// for more.
+  double most_carried = std::numeric_limits<double>::infinity();
   std::size_t count = 8; // proposals wanted
   schedule base{};       // learning rate of the proposals; its first stage, if any, is what each growth is like
 };
@@ -134,8 +137,9 @@ namespace detail {
 /// and number of stages the one with the lowest loss is kept (dynamic programming).
 ///
 /// A growth keeps the loss, and the grown model goes on as one trained from scratch does from that loss: with D' tokens
-/// where loss_model says that it takes D' to get there. Grown models often do better than that, soon after the growth:
-/// `carried` says by how much. Cost counts all stages, in seconds or FLOPs as the budget is.
+/// where loss_model says that it takes D' to get there. Or, where `carried` has the axes that grow, with the part of
+/// the smaller model's tokens that it says, whatever the loss: deeper models soon do better than the loss promises,
+/// wider ones worse. Cost counts all stages, in seconds or FLOPs as the budget is.
 ///
 /// cost        sizes to model_cost
 /// parameters  as in fit_loss_model()
@@ -161,6 +165,7 @@ template <std::invocable<const named_sizes&> Cost, std::invocable<const named_si
        "most_stages");
   need(wanted.cells >= 2 && wanted.cells <= 1000, "2 to 1000 cells", std::to_string(wanted.cells), "cells");
   need(wanted.latest >= 0 && wanted.latest <= 1, "0 to 1", detail::short_text(wanted.latest), "latest");
+  need(wanted.most_carried > 0, "more than 0", detail::short_text(wanted.most_carried), "most_carried");
   for (const auto& [axis, part] : wanted.carried) {
     need(size_of(wanted.sizes, axis) > 0, "an axis with a final size", axis, "carried");
     need(part >= 0 && part <= 1, "0 to 1", detail::short_text(part), "carried");
@@ -179,7 +184,8 @@ template <std::invocable<const named_sizes&> Cost, std::invocable<const named_si
     point.flops_per_step = costs.flops_per_token() * tokens_per_step;
     point.seconds_per_step = machine == nullptr ? 0 : milliseconds_of(*machine, costs) / 1000;
     point.steps_per_cell = budget / wanted.cells / (timed ? point.seconds_per_step : point.flops_per_step);
-    point.limit = model.limit(point.sizes, static_cast<double>(parameters(point.sizes)));
+    point.parameters = static_cast<double>(parameters(point.sizes));
+    point.limit = model.limit(point.sizes, point.parameters);
     points.push_back(std::move(point));
   }
   if (!(points.back().steps_per_cell >= 1)) {
@@ -188,7 +194,7 @@ template <std::invocable<const named_sizes&> Cost, std::invocable<const named_si
                            .found = detail::short_text(points.back().steps_per_cell * wanted.cells),
                            .hint = "budget"});
   }
-  const detail::loss_steps falls{model, tokens_per_step, wanted.carried};
+  const detail::loss_steps falls{model, tokens_per_step, wanted.carried, wanted.most_carried};
   const std::size_t top = lattice.size() - 1;
   const double whole = falls.after(points[top], std::numeric_limits<double>::infinity(), wanted.cells);
 

@@ -94,6 +94,7 @@ struct searched_sizes {
   double flops_per_step = 0;
   double seconds_per_step = 0;
   double steps_per_cell = 0;
+  double parameters = 0;
   double limit = 0; // loss_model::limit
 };
 
@@ -101,23 +102,27 @@ struct searched_sizes {
 struct loss_steps {
   const loss_model& model;
   double tokens_per_step = 0;
-  std::vector<std::pair<std::string, double>> carried{}; // proposal_request::carried
+  std::vector<std::pair<std::string, double>> carried{}; // of proposal_request, as is
+  double most_carried = std::numeric_limits<double>::infinity();
 
   /// Loss after so many cells at a point, from a loss; infinite: from nothing.
   [[nodiscard]] double after(const searched_sizes& at, double loss, double cells) const {
     const double seen = std::isfinite(loss) ? model.tokens_at(at.limit, loss) : 0;
     return model.loss(at.limit, seen + cells * at.steps_per_cell * tokens_per_step);
   }
-  /// Loss from which a model goes on that grew from one point to another, at a loss.
+  /// Loss from which a model goes on that grew from one point to another, at a loss: that of a model which has seen the
+  /// tokens that count, or, where an axis says nothing of them, the one it had.
   [[nodiscard]] double grown(const searched_sizes& from, const searched_sizes& to, double loss) const {
     double part = 1;
     for (std::size_t a = 0; a < to.sizes.size(); ++a) {
       if (from.sizes[a].second == to.sizes[a].second) { continue; }
       const double* each_time = find_named(carried, to.sizes[a].first); // that it doubles
       const double factor = static_cast<double>(to.sizes[a].second) / static_cast<double>(from.sizes[a].second);
-      part *= each_time == nullptr ? 0 : std::pow(*each_time, std::log2(factor));
+      if (each_time == nullptr) { return loss; }
+      part *= std::pow(*each_time, std::log2(factor));
     }
-    return part > 0 ? std::min(loss, model.loss(to.limit, part * model.tokens_at(from.limit, loss))) : loss;
+    const double seen = std::min(model.tokens_at(from.limit, loss), most_carried * from.parameters);
+    return model.loss(to.limit, part * seen);
   }
   /// Cells at a point from one loss to a lower one.
   [[nodiscard]] double cells_to(const searched_sizes& at, double from, double to) const {
