@@ -571,8 +571,8 @@ std::vector<short_run> short_runs_of(const target& t) {
     }
     runs.push_back({fmt::format("{} layers {}, {:g} of the time", name, how, part), rule, part, stretches});
   };
-  for (const double part : {0.45, 0.42, 0.36}) { add("masked", "mask", part, three); }
-  for (const double part : {0.45, 0.42, 0.36}) { add("masked", "mask", part, four); }
+  for (const double part : {0.42, 0.45, 0.36, 0.3}) { add("masked", "mask", part, three); } // the first is swept
+  for (const double part : {0.45, 0.42, 0.36, 0.3}) { add("masked", "mask", part, four); }
   add("masked", "mask", 0.42, two);
   add("stacked", "stack", 0.42, three);
   add("identity", "identity", 0.42, three);
@@ -632,19 +632,35 @@ findings research(laboratory& lab) {
     more_seeds(lab, f);
     return f;
   }
+  fmt::print("short schedules, rates\n");
+  const double whole = cost(t.sizes) * static_cast<double>(t.steps);
+  const auto short_arm = [&](const short_run& r, double peak) {
+    return study::timed_arm(t, peak, r.name, r.rule, r.part * whole, r.stretches, cost);
+  };
+  std::vector<result> swept; // what grows has its own best rate, as what doesn't has
+  for (const double peak : t.rates) {
+    arm a = short_arm(short_runs_of(t).front(), peak);
+    a.name += ", rate " + study::rate_text(peak);
+    a.group = study::short_sweep_group;
+    a.one_seed = true;
+    swept.push_back({a, {lab.run(a, 1)}, {}});
+  }
+  const double best_rate = best_of(swept).what.timeline.lr.peak;
+  f.all.insert(f.all.end(), swept.begin(), swept.end());
   fmt::print("smaller models alone\n");
-  for (const arm& a : study::controls_of(t, rate, smaller, cost)) {
-    f.all.push_back(lab.first(a));
-    const result& r = f.all.back();
-    if (!r.seeds.empty() && r.seeds.front().final_loss() < f.targets.front()) { f.too_good.push_back(a.name); }
+  std::vector<double> control_rates{rate};
+  if (best_rate != rate) { control_rates.push_back(best_rate); }
+  for (const double peak : control_rates) {
+    for (const arm& a : study::controls_of(t, peak, smaller, cost)) {
+      f.all.push_back(lab.first(a));
+      const result& r = f.all.back();
+      if (!r.seeds.empty() && r.seeds.front().final_loss() < f.targets.front()) { f.too_good.push_back(a.name); }
+    }
   }
   fmt::print("published schedules\n");
   add(study::published_of(t, rate));
   fmt::print("short schedules\n");
-  const double whole = cost(t.sizes) * static_cast<double>(t.steps);
-  for (const short_run& r : short_runs_of(t)) {
-    add({study::timed_arm(t, rate, r.name, r.rule, r.part * whole, r.stretches, cost)});
-  }
+  for (const short_run& r : short_runs_of(t)) { add({short_arm(r, best_rate)}); }
   more_seeds(lab, f);
   return f;
 }

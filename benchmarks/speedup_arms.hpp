@@ -47,6 +47,7 @@ inline constexpr const char* sweep_group = "from scratch, rates";
 inline constexpr const char* shape_group = "from scratch, shapes";
 inline constexpr const char* control_group = "smaller model alone";
 inline constexpr const char* published_group = "published schedule";
+inline constexpr const char* short_sweep_group = "short schedule, rates";
 inline constexpr const char* short_group = "short schedule";
 inline constexpr const char* dimension_group = "one dimension";
 
@@ -97,6 +98,7 @@ inline constexpr const char* dimension_group = "one dimension";
     for (const auto& [axis, size] : sizes) {
       if (size != msg::size_of(t.sizes, axis)) { name += fmt::format("{}{} {}", name.empty() ? "" : ", ", axis, size); }
     }
+    name += ", rate " + rate_text(rate);
     arms.push_back({name, control_group, {sizes, with_peak(t.lr, rate), {}}, rounded(time / cost(sizes)), true});
   }
   return arms;
