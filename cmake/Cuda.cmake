@@ -8,7 +8,8 @@ if(NOT MSG_NVCC)
 endif()
 get_filename_component(cuda_root ${MSG_NVCC} REALPATH)
 get_filename_component(cuda_root ${cuda_root}/../.. ABSOLUTE)
-find_library(MSG_CUBLAS NAMES cublas libcublas.so.13 HINTS ${cuda_root} PATH_SUFFIXES lib lib64) # PyPI has no libcublas.so
+# PyPI has no libcublas.so
+find_library(MSG_CUBLAS NAMES cublas libcublas.so.13 NAMES_PER_DIR HINTS ${cuda_root} PATH_SUFFIXES lib lib64)
 find_library(MSG_CUDART cudart_static HINTS ${cuda_root} PATH_SUFFIXES lib lib64)
 mark_as_advanced(MSG_CUBLAS MSG_CUDART)
 
