@@ -64,7 +64,7 @@ TEST_CASE("a budget alone makes a run that times, probes, proposes and trains, a
 
 TEST_CASE("BERT and Llama find their schedules too, and grouped queries keep their groups", "[trainer][auto]") {
   const workplace bert{MSG_TRAIN_BERT};
-  const outcome done = bert.train(automatic("run", {"--budget", enough(6), "--documents", "none"}));
+  const outcome done = bert.train(automatic("run", {"--budget", enough(10), "--documents", "none"}));
   INFO(done.error);
   REQUIRE(done.code == 0);
   CHECK(saved_state(bert, "run").at("schedule") == json::parse(read_bytes(bert / "run/schedule.json")));
