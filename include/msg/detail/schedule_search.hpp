@@ -117,8 +117,8 @@ struct loss_steps {
     for (std::size_t a = 0; a < to.sizes.size(); ++a) {
       if (from.sizes[a].second == to.sizes[a].second) { continue; }
       const double* each_time = find_named(carried, to.sizes[a].first); // that it doubles
-      const double factor = static_cast<double>(to.sizes[a].second) / static_cast<double>(from.sizes[a].second);
       if (each_time == nullptr) { return loss; }
+      const double factor = static_cast<double>(to.sizes[a].second) / static_cast<double>(from.sizes[a].second);
       part *= std::pow(*each_time, std::log2(factor));
     }
     const double seen = std::min(model.tokens_at(from.limit, loss), most_carried * from.parameters);

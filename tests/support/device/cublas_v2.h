@@ -12,7 +12,12 @@
 enum cublasStatus_t : int { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_NOT_INITIALIZED = 1, CUBLAS_STATUS_INVALID_VALUE = 7 };
 enum cublasOperation_t { CUBLAS_OP_N, CUBLAS_OP_T };
 enum cudaDataType { CUDA_R_32F, CUDA_R_64F };
-enum cublasComputeType_t { CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_16BF, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_COMPUTE_64F };
+enum cublasComputeType_t {
+  CUBLAS_COMPUTE_32F,
+  CUBLAS_COMPUTE_32F_FAST_16BF,
+  CUBLAS_COMPUTE_32F_FAST_TF32,
+  CUBLAS_COMPUTE_64F
+};
 enum cublasGemmAlgo_t { CUBLAS_GEMM_DEFAULT };
 #define CUBLAS_VER_MAJOR 0
 #define CUBLAS_VER_MINOR 0
@@ -45,9 +50,11 @@ inline float rounded(float x, int mantissa) {
 inline double rounded(double x, int) { return x; }
 
 /// Column-major C = alpha op(A) op(B) + beta C; every sum in the order of the contraction. beta = 0 never reads C.
+///
+/// mantissa  bits that operands are rounded to
 template <class T>
-void multiply(int mantissa, bool transpose_a, bool transpose_b, int m, int n, int k, T alpha, const T* a, int lda, const T* b, int ldb,
-              T beta, T* c, int ldc) {
+void multiply(int mantissa, bool transpose_a, bool transpose_b, int m, int n, int k, T alpha, const T* a, int lda,
+              const T* b, int ldb, T beta, T* c, int ldc) {
   for (int j = 0; j < n; ++j) {
     for (int i = 0; i < m; ++i) {
       T sum = 0;
