@@ -521,13 +521,14 @@ void write_reports(const findings& f, const settings& s) {
   }
 }
 
+void note(const msg::named_sizes& one, std::vector<msg::named_sizes>& all) {
+  if (std::find(all.begin(), all.end(), one) == all.end()) { all.push_back(one); }
+}
+
 /// Sizes that runs of the arms have.
 void note_sizes(const std::vector<arm>& arms, std::vector<msg::named_sizes>& all) {
   for (const arm& a : arms) {
-    for (std::size_t s = 0; s <= a.timeline.stages.size(); ++s) {
-      msg::named_sizes sizes = msg::sizes_after(a.timeline, s);
-      if (std::find(all.begin(), all.end(), sizes) == all.end()) { all.push_back(std::move(sizes)); }
-    }
+    for (std::size_t s = 0; s <= a.timeline.stages.size(); ++s) { note(msg::sizes_after(a.timeline, s), all); }
   }
 }
 
@@ -604,9 +605,6 @@ findings research(laboratory& lab) {
   const double any = t.rates.front();
   note_sizes(study::published_of(t, any), sizes);
   if (s.dimensions) { note_sizes(study::dimensions_of(t, any), sizes); }
-  const auto note = [](const msg::named_sizes& one, std::vector<msg::named_sizes>& all) {
-    if (std::find(all.begin(), all.end(), one) == all.end()) { all.push_back(one); }
-  };
   std::vector<msg::named_sizes> smaller{with_layers(t, std::max<index>(1, msg::size_of(t.sizes, "layers") / 2)),
                                         narrowed(t)}; // of the controls
   for (const short_run& r : short_runs_of(t)) {
