@@ -33,7 +33,7 @@ namespace study {
 
 /// Colours that stay apart for colour-blind readers, in a fixed order, and then dashed.
 inline constexpr std::array<std::string_view, 8> palette{"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                                         "#e69f00", "#56b4e9", "#000000", "#8c6d31"};
+                                                         "#e69f00", "#56b4e9", "#6a3d9a", "#8c6d31"};
 
 /// A number line on the page: from value to pixel, linear or logarithmic.
 struct number_line {

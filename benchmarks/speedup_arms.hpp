@@ -34,10 +34,11 @@ struct target {
   msg::named_sizes sizes; // at the end
   index head_dim = 0;
   index seq = 0, batch = 0;
+  double beta2 = 0;          // of AdamW
   index steps = 0;           // of the final model from scratch
   std::vector<double> rates; // of the sweep
   msg::learning_rate lr;     // shape of every run; the peak is swept
-  index ramp = 0;            // steps
+  double ramp = 0;           // share of a run's steps
 };
 
 /// Milliseconds of a step at some sizes.
@@ -104,18 +105,20 @@ inline constexpr const char* dimension_group = "one dimension";
   return arms;
 }
 
-/// Rule, ramp and learning rate of every growth of an arm.
-[[nodiscard]] inline msg::stage growth_by(const target& t, const std::string& rule) {
+/// Rule, ramp and learning rate of every growth of an arm of so many steps.
+[[nodiscard]] inline msg::stage growth_by(const target& t, const std::string& rule, index steps) {
   msg::stage each;
   each.rule = rule;
-  if (rule == "mask") { each.ramp = {msg::ramp_shape::linear, t.ramp}; }
+  if (rule == "mask") {
+    each.ramp = {msg::ramp_shape::linear, static_cast<index>(std::llround(t.ramp * static_cast<double>(steps)))};
+  }
   return each;
 }
 
 /// Published schedules as they are: for as many steps as the final model from scratch.
 [[nodiscard]] inline std::vector<arm> published_of(const target& t, double rate) {
-  const msg::preset_options masked{.lr = with_peak(t.lr, rate), .each = growth_by(t, "mask")};
-  const msg::preset_options stacked{.lr = with_peak(t.lr, rate), .each = growth_by(t, "stack")};
+  const msg::preset_options masked{.lr = with_peak(t.lr, rate), .each = growth_by(t, "mask", t.steps)};
+  const msg::preset_options stacked{.lr = with_peak(t.lr, rate), .each = growth_by(t, "stack", t.steps)};
   msg::preset_options linear = masked; // as released: its last growth is late, in what would be wsd's decay
   linear.lr.policy = msg::rate_policy::linear;
   return {{"even-split", published_group, msg::even_split(t.sizes, linear, 0.5), t.steps},
@@ -136,22 +139,19 @@ struct stretch {
 [[nodiscard]] inline arm timed_arm(const target& t, double rate, std::string name, const std::string& rule,
                                    double milliseconds, const std::vector<stretch>& stretches, const step_cost& cost) {
   arm result{std::move(name), short_group, {stretches.front().sizes, with_peak(t.lr, rate), {}}, 0};
-  msg::named_sizes before;
-  index last = 0; // steps of the last stretch
-  for (const stretch& s : stretches) {
-    if (!before.empty() && s.sizes != before) {
-      msg::stage growth = growth_by(t, rule);
-      growth.at = {msg::trigger_kind::step, static_cast<double>(result.steps)};
-      for (const auto& [axis, size] : s.sizes) {
-        if (size != msg::size_of(before, axis)) { growth.grow.emplace_back(axis, size); }
-      }
-      result.timeline.stages.push_back(growth);
+  const auto steps_of = [&](const stretch& s) { return rounded(milliseconds * s.share / cost(s.sizes)); };
+  for (const stretch& s : stretches) { result.steps += steps_of(s); }
+  index at = 0;
+  for (std::size_t s = 1; s < stretches.size(); ++s) {
+    at += steps_of(stretches[s - 1]);
+    msg::stage growth = growth_by(t, rule, result.steps);
+    growth.at = {msg::trigger_kind::step, static_cast<double>(at)};
+    for (const auto& [axis, size] : stretches[s].sizes) {
+      if (size != msg::size_of(stretches[s - 1].sizes, axis)) { growth.grow.emplace_back(axis, size); }
     }
-    last = rounded(milliseconds * s.share / cost(s.sizes));
-    result.steps += last;
-    before = s.sizes;
+    result.timeline.stages.push_back(growth);
   }
-  result.timeline.lr.decay_fraction = static_cast<double>(last - 1) / static_cast<double>(result.steps);
+  result.timeline.lr.decay_fraction = static_cast<double>(result.steps - at - 1) / static_cast<double>(result.steps);
   return result;
 }
 
@@ -166,7 +166,7 @@ struct stretch {
       if (size == full || size == before) { continue; }
       before = size;
       msg::schedule timeline{msg::sizes_with(t.sizes, {{axis, size}}), with_peak(t.lr, rate), {}};
-      msg::stage growth = growth_by(t, "mask");
+      msg::stage growth = growth_by(t, "mask", t.steps);
       growth.at = {msg::trigger_kind::fraction, 0.5};
       growth.grow = {{axis, full}};
       timeline.stages.push_back(growth);

@@ -120,7 +120,7 @@ namespace detail {
   return base;
 }
 
-/// A proposal as a run has it. By its length: warm-up and rewarming take at most 5 % of the steps each, ramps 2 %, no
+/// A proposal as a run has it. By its length: warm-up and rewarming take at most 5 % of the steps each, ramps 10 %, no
 /// ramp more than half of the stretch it begins; the rate decays over all that comes after the last growth. Key-value
 /// heads follow the heads.
 [[nodiscard]] inline msg::schedule finished(msg::schedule timeline, const msg::run_extent& run, const config& full) {
@@ -136,7 +136,7 @@ namespace detail {
   for (std::size_t s = 0; s < steps.size(); ++s) {
     msg::stage& stage = timeline.stages[s];
     const index end = s + 1 < steps.size() ? steps[s + 1] : run.steps;
-    stage.ramp.steps = std::min(std::max(index{1}, run.steps / 50), (end - steps[s]) / 2);
+    stage.ramp.steps = std::min(std::max(index{1}, run.steps / 10), (end - steps[s]) / 2);
     stage.lr.steps = std::max(index{1}, std::min(stage.lr.steps, part));
     follow(stage.grow);
   }
