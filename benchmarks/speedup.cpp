@@ -15,7 +15,9 @@
 // next bytes (GPT) or hidden bytes (BERT) it would have written.
 //
 // usage: speedup [--csv FILE] [--smoke] [--arch gpt|bert] [--dimensions] [--data PATH] [--other PATH] [--seeds 3]
-//                [--steps N] [--runs DIR] [--only TEXT] [--time-again]
+//                [--steps N] [--runs DIR] [--only TEXT|TEXT] [--time-again]
+//
+// --only: of the runs after the sweeps those alone whose names have one of the texts in them.
 #include "figure.hpp"
 #include "speedup_arms.hpp"
 #include "study.hpp"
@@ -37,6 +39,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -199,10 +202,7 @@ public:
   /// With the first seed; without any if only others are wanted.
   result first(const arm& a) {
     result r{a, {}, {}};
-    if (!s_.only.empty() && a.name.find(s_.only) == std::string::npos && a.group != study::sweep_group &&
-        a.group != study::shape_group) {
-      return r;
-    }
+    if (a.group != study::sweep_group && a.group != study::shape_group && !wanted(a.name)) { return r; }
     r.seeds.push_back(run(a, 1));
     return r;
   }
@@ -282,6 +282,15 @@ private:
   const reference::training_data& data_of(const reference::run_setup& setup) {
     if (!data_) { data_ = reference::load_run_data(setup); }
     return *data_;
+  }
+
+  [[nodiscard]] bool wanted(std::string_view name) const {
+    for (std::string_view rest = s_.only;;) {
+      const std::size_t bar = rest.find('|');
+      if (name.find(rest.substr(0, bar)) != std::string_view::npos) { return true; }
+      if (bar == std::string_view::npos) { return false; }
+      rest.remove_prefix(bar + 1);
+    }
   }
 
   using step_times = std::vector<std::pair<msg::named_sizes, double>>;
@@ -583,7 +592,9 @@ std::vector<short_run> short_runs_of(const target& t) {
   for (const auto& stretches : {three, two}) { add("masked", "mask", 0.42, stretches); }
   add("stacked", "stack", 0.42, four);
   add("identity", "identity", 0.42, four);
+  add("zero blocks", "zero_block", 0.42, four);
   add("masked from half the width", "mask", 0.42, narrow);
+  add("by Net2Net from half the width", "net2net", 0.42, narrow);
   return runs;
 }
 
