@@ -124,12 +124,15 @@ TEST_CASE("triggers that training decides are read with the fields they have, an
   CHECK(probe.kind == msg::trigger_kind::probe);
   CHECK(probe.value == 100);
   CHECK(probe.every == 50);
+  CHECK(trigger_of({{"step", 700}, {"fired", true}}).fired);
+  CHECK(!trigger_of({{"step", 700}}).fired);
 }
 
 TEST_CASE("a trigger has the fields of its word and no other", "[schedule_file]") {
   const std::string words = "step, tokens, fraction, seconds, loss, slope, plateau, probe";
   const auto refused = [](const json& at) { return refusal(changed("/stages/0/at", at)); };
-  CHECK(refused({{"step", 100}, {"window", 3}}) == "stages[0].at: unknown key 'window' (known: " + words + ")");
+  CHECK(refused({{"step", 100}, {"window", 3}}) == "stages[0].at: unknown key 'window' (known: " + words + ", fired)");
+  CHECK(refused({{"tokens", 100}, {"fired", true}}) == containing("unknown key 'fired'"));
   CHECK(refused({{"seconds", 9}, {"of", "training"}}) ==
         "stages[0].at: unknown key 'of' (known: " + words + ", not_before, not_after)");
   CHECK(refused({{"loss", 2}, {"every", 3}}) ==

@@ -81,6 +81,7 @@ TEST_CASE("stages begin one after another, whatever decides them", "[schedule_st
   CHECK(state.resolved().stages[2].rule == "stack");
   CHECK(msg::stage_steps(state.resolved(), run) == steps); // a schedule like any other now
   CHECK(msg::validate(state.resolved(), run).empty());
+  for (const msg::stage& growth : state.resolved().stages) { CHECK(growth.at.fired); } // none was known beforehand
   const auto events = msg::rate_events(state.resolved(), steps);
   CHECK(events[1].lr.change == msg::rate_change::rewarm);
 }

@@ -384,6 +384,12 @@ TEST_CASE("a growth in the decay of wsd is a finding, unless it is allowed or re
     s.stages[2].at.not_after = 0;
     CHECK(msg::validate(s, run).empty());
   }
+  SECTION("what training decided in another run may be repeated wherever it was") {
+    s.stages[2].at = {.value = 700, .fired = true};
+    CHECK(msg::validate(s, run).empty());
+    s.stages[2].at.fired = false;
+    CHECK(msg::validate(s, run).size() == 1);
+  }
 }
 
 TEST_CASE("an axis takes its own ramp, or that of the stage", "[schedule]") {

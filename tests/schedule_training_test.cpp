@@ -301,6 +301,22 @@ TEST_CASE("a growth after so many seconds stays where it happened, killed and re
   CHECK(checkpoint_of(place, "resolved") == checkpoint_of(place, "run"));
 }
 
+TEST_CASE("a growth that training put into the decay of wsd is repeated there", "[trainer][schedule]") {
+  json given = json::parse(schedule_by(R"({"seconds": 1e-9, "not_before": 20})"));
+  given["stages"].erase(1);
+  given["lr"] = {{"policy", "wsd"}, {"peak", 1e-2}, {"warmup_steps", 2}, {"decay_fraction", 0.5}};
+  const workplace place = place_of(given.dump());
+  REQUIRE(place.train_new("run").code == 0);
+  CHECK(of_event(place.metrics("run"), "growth").at(0).at("step") == 20); // of 24: the decay began at 12
+  REQUIRE(place.train_new("resolved", {"--schedule", "run/schedule-resolved.json"}).code == 0);
+  CHECK(checkpoint_of(place, "resolved") == checkpoint_of(place, "run"));
+  given["stages"][0]["at"] = {{"step", 20}}; // the control
+  write_bytes(place / "known.json", given.dump());
+  const outcome refused = place.train_new("known", {"--schedule", "known.json"});
+  CHECK(refused.code == 2);
+  CHECK(refused.error.find("a growth before the decay") != std::string::npos);
+}
+
 TEST_CASE("saved decisions that contradict the checkpoint are one line on stderr and exit code 2",
           "[trainer][schedule]") {
   const workplace place = place_of(schedule_by(R"({"probe": 5, "window": 2})", two_candidates));

@@ -74,6 +74,7 @@ namespace detail {
 // What a trigger has beside its word depends on the word: the rest is unknown.
 inline void read_trigger_fields(object_reader& keys, msg::trigger& at) {
   const bool probes = at.kind == msg::trigger_kind::probe;
+  if (at.kind == msg::trigger_kind::step) { at.fired = keys.boolean("fired", false); }
   if (!msg::observed(at)) { return; }
   if (looks_at_loss(at.kind)) {
     at.of = static_cast<msg::loss_source>(
@@ -278,6 +279,7 @@ namespace detail {
   const auto value = static_cast<msg::index>(at.value);
   object[std::string{msg::trigger_names[static_cast<std::size_t>(at.kind)]}] =
       counts(at.kind) ? json(value) : json(at.value);
+  if (at.fired) { object["fired"] = true; }
   if (!msg::observed(at)) { return object; }
   if (looks_at_loss(at.kind)) { object["of"] = msg::loss_source_names[static_cast<std::size_t>(at.of)]; }
   if (looks_at_loss(at.kind) || at.kind == msg::trigger_kind::probe) { object["window"] = at.window; }

@@ -73,7 +73,8 @@ struct allowances {
 
 /// A finding for every stage that begins in wsd's decay, where what it brings is not trained at the rate it needs:
 /// growth belongs in the stable phase. A rewind puts the decay off, so it is none. Stages whose step isn't known
-/// beforehand count by their not_after, if they have one.
+/// beforehand count by their not_after, if they have one; those that repeat what training decided in another run are
+/// none, wherever that was.
 /// Source: Hu et al. 2024, MiniCPM, sec. 4 (wsd); Bu 2025, Deep Progressive Training (growth before the decay).
 [[nodiscard]] inline std::vector<diagnostic> growths_in_decay(const schedule& timeline, const run_extent& run) {
   detail::schedule_findings found;
@@ -81,7 +82,7 @@ struct allowances {
   const double begin = decay_begin(timeline.lr, run.steps);
   for (std::size_t i = 0; i < timeline.stages.size(); ++i) {
     const trigger& at = timeline.stages[i].at;
-    if (timeline.stages[i].lr.change == rate_change::rewind) { continue; }
+    if (timeline.stages[i].lr.change == rate_change::rewind || at.fired) { continue; }
     const bool known = detail::resolvable(at, run);
     if (!known && !(observed(at) && at.not_after > 0)) { continue; }
     const auto step = static_cast<double>(known ? step_of(at, run) : at.not_after);

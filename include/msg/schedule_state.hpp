@@ -117,7 +117,7 @@ public:
       if (d.what != verdict::grow) { continue; }
       msg::stage& growth = result.stages[stage++];
       growth = with_candidate(std::move(growth), d.candidate);
-      growth.at = {trigger_kind::step, static_cast<double>(d.step)};
+      growth.at = {.value = static_cast<double>(d.step), .fired = observed(growth.at) || growth.at.fired};
     }
     return result;
   }

@@ -37,6 +37,7 @@ struct trigger {
   index every = 0;                        // probe: steps until the next trials where staying as it is wins; 0: it can't
   index not_before = 0;
   index not_after = 0;
+  bool fired = false; // step: another trigger fired there in a run that this one repeats
 };
 
 /// Whether the trigger is decided from what training shows.
