@@ -588,7 +588,8 @@ std::vector<short_run> short_runs_of(const target& t) {
     }
     runs.push_back({fmt::format("{} layers {}, {:g} of the time", name, how, part), rule, part, stretches});
   };
-  for (const double part : {0.42, 0.45, 0.36, 0.3}) { add("masked", "mask", part, four); } // the first is swept
+  // The rates are swept for the first of them.
+  for (const double part : {0.42, 0.45, 0.6, 0.75, 0.36, 0.3}) { add("masked", "mask", part, four); }
   for (const auto& stretches : {three, two}) { add("masked", "mask", 0.42, stretches); }
   add("stacked", "stack", 0.42, four);
   add("identity", "identity", 0.42, four);
