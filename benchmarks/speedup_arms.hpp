@@ -34,11 +34,11 @@ struct target {
   msg::named_sizes sizes; // at the end
   index head_dim = 0;
   index seq = 0, batch = 0;
-  double beta2 = 0;          // of AdamW
-  index steps = 0;           // of the final model from scratch
-  std::vector<double> rates; // of the sweep
-  msg::learning_rate lr;     // shape of every run; the peak is swept
-  double ramp = 0;           // share of a run's steps
+  double beta2 = 0, weight_decay = 0; // of AdamW
+  index steps = 0;                    // of the final model from scratch
+  std::vector<double> rates;          // of the sweep
+  msg::learning_rate lr;              // shape of every run; the peak is swept
+  double ramp = 0;                    // share of a run's steps
 };
 
 /// Milliseconds of a step at some sizes.
