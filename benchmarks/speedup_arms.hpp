@@ -39,6 +39,8 @@ struct target {
   std::vector<double> rates;          // of the sweep
   msg::learning_rate lr;              // shape of every run; the peak is swept
   double ramp = 0;                    // share of a run's steps
+  std::string placement = "append";   // of fresh layers of short schedules, up to the last growth
+  std::string last_placement = "append";
 };
 
 /// Milliseconds of a step at some sizes.
@@ -132,6 +134,7 @@ inline constexpr const char* dimension_group = "one dimension";
 struct stretch {
   msg::named_sizes sizes;
   double share;
+  std::string placement = "append"; // of what is fresh in it
 };
 
 /// A run of given total time, as stretches of constant sizes. The rate decays over the last of them: growth belongs at
@@ -146,6 +149,7 @@ struct stretch {
     at += steps_of(stretches[s - 1]);
     msg::stage growth = growth_by(t, rule, result.steps);
     growth.at = {msg::trigger_kind::step, static_cast<double>(at)};
+    growth.placement = stretches[s].placement;
     for (const auto& [axis, size] : stretches[s].sizes) {
       if (size != msg::size_of(stretches[s - 1].sizes, axis)) { growth.grow.emplace_back(axis, size); }
     }

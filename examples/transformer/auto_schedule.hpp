@@ -105,6 +105,13 @@ namespace detail {
   return all;
 }
 
+/// Whether fresh layers are blended with what passes them by. There copies belong beside their sources, and ramps are
+/// short: layers appended to what has learnt alone read streams in which its norms left little of the tokens, and under
+/// a long ramp the others come to lean on what passes by (BERT, L6 C16: 1.94 nats by these, 2.02 by the usual).
+[[nodiscard]] constexpr bool post_norm(const config& c) noexcept {
+  return features_of(c.arch).position == msg::norm_position::post;
+}
+
 /// What growths of proposals and their learning rate are like: those of the default schedule, the rate constant up to a
 /// decay to nothing at the end, so that growths happen while it is high.
 [[nodiscard]] inline msg::schedule proposal_base(const run_setup& setup) {
@@ -114,15 +121,15 @@ namespace detail {
   base.lr.min = 0;
   msg::stage growth;
   if (!setup.settings.rule.empty()) { growth.rule = setup.settings.rule; }
-  growth.layers = msg::layer_source::stack;
+  growth.layers = post_norm(setup.end) ? msg::layer_source::interleave : msg::layer_source::stack;
   growth.lr = {.change = msg::rate_change::rewarm, .steps = 30};
   base.stages = {growth};
   return base;
 }
 
-/// A proposal as a run has it. By its length: warm-up and rewarming take at most 5 % of the steps each, ramps 10 %, no
-/// ramp more than half of the stretch it begins; the rate decays over all that comes after the last growth. Key-value
-/// heads follow the heads.
+/// A proposal as a run has it. By its length: warm-up and rewarming take at most 5 % of the steps each, ramps 10 % (2 %
+/// under post-norm), no ramp more than half of the stretch it begins; the rate decays over all that comes after the
+/// last growth. Key-value heads follow the heads.
 [[nodiscard]] inline msg::schedule finished(msg::schedule timeline, const msg::run_extent& run, const config& full) {
   const std::vector<index> steps = msg::stage_steps(timeline, run);
   const index part = std::max(index{1}, run.steps / 20);
@@ -136,7 +143,8 @@ namespace detail {
   for (std::size_t s = 0; s < steps.size(); ++s) {
     msg::stage& stage = timeline.stages[s];
     const index end = s + 1 < steps.size() ? steps[s + 1] : run.steps;
-    stage.ramp.steps = std::min(std::max(index{1}, run.steps / 10), (end - steps[s]) / 2);
+    const index ramp = run.steps / (post_norm(full) ? 50 : 10);
+    stage.ramp.steps = std::min(std::max(index{1}, ramp), (end - steps[s]) / 2);
     stage.lr.steps = std::max(index{1}, std::min(stage.lr.steps, part));
     follow(stage.grow);
   }
