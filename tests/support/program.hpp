@@ -10,6 +10,7 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <fcntl.h>
@@ -22,7 +23,7 @@ namespace support {
 /// What happens to the program while it runs.
 struct conditions {
   long most_file_bytes = 0; // files cannot grow beyond (a full disk); 0: no limit
-  int signal = 0;           // sent once, `after` the start
+  int signal = 0;           // sent once, `after` the start, or after the program has its handler (all but SIGKILL)
   std::chrono::milliseconds after{0};
 };
 
@@ -32,6 +33,27 @@ struct outcome {
   std::string out;
   std::string error;
 };
+
+/// Waits until a child has become another program and handles a signal, or has ended; on a busy machine that takes a
+/// while.
+inline void wait_for_handler(pid_t child, int signal) {
+  const std::filesystem::path process = "/proc/" + std::to_string(child);
+  const std::filesystem::path test = std::filesystem::read_symlink("/proc/self/exe");
+  const auto handles = [&] {
+    std::error_code ignored;
+    if (std::filesystem::read_symlink(process / "exe", ignored) == test) { return false; } // what fork() left
+    std::ifstream status(process / "status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.rfind("SigCgt:", 0) == 0) { return (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) != 0; }
+    }
+    return false;
+  };
+  siginfo_t ended{};
+  while (!handles() && ::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         ended.si_pid == 0) {
+    ::usleep(10000);
+  }
+}
 
 /// Runs `words` (a program and its arguments) in `folder`, with two threads that don't spin.
 inline outcome run_program(const std::vector<std::string>& words, const std::filesystem::path& folder,
@@ -62,6 +84,7 @@ inline outcome run_program(const std::vector<std::string>& words, const std::fil
   }
   int status = 0;
   if (during.signal != 0) {
+    if (during.signal != SIGKILL) { wait_for_handler(child, during.signal); }
     ::usleep(static_cast<useconds_t>(during.after.count() * 1000));
     ::kill(child, during.signal);
   }
