@@ -84,10 +84,10 @@ target target_of(const std::string& arch, bool smoke) {
     t.batch = 256;         // about 600 targets: with a quarter of them losses vary more than the arms differ
     t.beta2 = 0.999;       // as published, Devlin et al. 2019, sec. A.2
     t.weight_decay = 0.01; // the same; with 0.1 it ends higher
-    t.ramp = 0.01;
+    t.ramp = 0.003;
     t.placement = "prepend"; // behind post-LN layers that learnt alone, little of the tokens is left to read
     t.last_placement = "interleave";
-    t.steps = 9500;
+    t.steps = 31500; // at a fifth of them three layers do as well
     t.rates = {4e-3, 8e-3, 1.2e-2};
   }
   if (smoke) {
@@ -584,8 +584,8 @@ std::vector<short_run> short_runs_of(const target& t) {
   const index more = deep ? 5 : 3; // by factors of about two
   const auto two = deeper(t, {{1, 0.4}}, 0.6);
   const auto three = deeper(t, {{1, 0.3}, {3, 0.2}}, 0.5);
-  const auto four =
-      deep ? deeper(t, {{1, 0.2}, {2, 0.1}, {more, 0.2}}, 0.5) : deeper(t, {{1, 0.06}, {2, 0.14}, {more, 0.35}}, 0.45);
+  const auto four = deep ? deeper(t, {{1, 0.2}, {2, 0.1}, {more, 0.2}}, 0.5)
+                         : deeper(t, {{1, 0.01}, {2, 0.026}, {more, 0.515}}, 0.449);
   auto narrow = four; // at first, too
   narrow.front().sizes = msg::sizes_with(narrowed(t), {{"layers", 1}});
   std::vector<short_run> runs;
