@@ -62,7 +62,7 @@ struct settings {
 };
 
 /// The final sizes and everything shared, by architecture. Byte-level models so narrow that two minutes train a GPT
-/// past the point where a shallower one would be the better buy; for BERT no such sizes are known yet.
+/// past the point where a shallower one would be the better buy, and eleven a BERT.
 target target_of(const std::string& arch, bool smoke) {
   target t{.what = {.name = arch == "bert" ? "train_bert" : "train_gpt",
                     .about = {},
