@@ -133,3 +133,19 @@ TEST_CASE("a proposal becomes a schedule whose ramps fit and whose rate decays a
     CHECK(msg::size_of(done.stages[1].grow, "kv_heads") == 3);
   }
 }
+
+TEST_CASE("where layers are blended copies lie beside their sources, and ramps are shorter", "[auto_schedule]") {
+  reference::run_setup setup;
+  const auto proposed = [&](reference::architecture arch) {
+    setup.end = reference::defaults_of(arch);
+    msg::schedule timeline = reference::detail::proposal_base(setup);
+    timeline.stages.front().at = {msg::trigger_kind::step, 1000};
+    return reference::detail::finished(timeline, {.steps = 2000, .tokens_per_step = 1}, setup.end).stages.front();
+  };
+  const msg::stage pre = proposed(reference::architecture::gpt2);
+  CHECK(pre.layers == msg::layer_source::stack);
+  CHECK(pre.ramp.steps == 200);
+  const msg::stage post = proposed(reference::architecture::bert);
+  CHECK(post.layers == msg::layer_source::interleave);
+  CHECK(post.ramp.steps == 40);
+}
