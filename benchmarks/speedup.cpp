@@ -1,10 +1,11 @@
 // How much sooner does a model that grows reach the loss at which its final sizes end when trained from scratch?
 //
 // The final model is trained from scratch at several learning rates and shapes of the rate; the best of them sets the
-// loss to be reached, seed by seed. Controls: every smaller model alone for the same wall time; where one ends below
-// the final model, the final model was not worth its cost and a ratio means nothing, which the table says. Then models
-// that grow: published schedules for as many steps, and short ones of given total time by several operators. All share
-// data, seeds, batches and the trainer. What the small model costs counts.
+// loss to be reached, seed by seed. One seed chooses two rates and two shapes, all seeds choose between the two.
+// Controls: every smaller model alone for the same wall time; where one ends below the final model, the final model was
+// not worth its cost and a ratio means nothing, which the table says. Then models that grow: published schedules for as
+// many steps, and short ones of given total time by several operators. All share data, seeds, batches and the trainer.
+// What the small model costs counts.
 //
 // Every run is kept, under the hash of its options: a study that was stopped (Ctrl-C, a kill) goes on where it was, and
 // one that is asked for again only prints. Times are those of steps measured one after the other on one thread, in
@@ -77,7 +78,8 @@ target target_of(const std::string& arch, bool smoke) {
            .steps = 12000,
            .rates = {4e-3, 8e-3, 1.2e-2, 1.6e-2},
            .lr = {msg::rate_policy::wsd, 8e-3, 0, 100, 0.25},
-           .ramp = 0.1};
+           .ramp = 0.1,
+           .parts = {0.42, 0.45, 0.6, 0.75, 0.36, 0.3}};
   if (arch == "bert") { // over long windows of so narrow a model it stays at the frequencies of bytes for too long
     t.sizes = {{"hidden", 16}, {"ffn", 64}, {"heads", 1}, {"layers", 6}};
     t.seq = 16;
@@ -85,10 +87,11 @@ target target_of(const std::string& arch, bool smoke) {
     t.beta2 = 0.999;       // as published, Devlin et al. 2019, sec. A.2
     t.weight_decay = 0.01; // the same; with 0.1 it ends higher
     t.ramp = 0.003;
+    t.parts = {0.45, 0.46, 0.48, 0.42, 0.36};
     t.placement = "prepend"; // behind post-LN layers that learnt alone, little of the tokens is left to read
     t.last_placement = "interleave";
     t.steps = 31500; // at a fifth of them three layers do as well
-    t.rates = {4e-3, 8e-3, 1.2e-2};
+    t.rates = {4e-3, 8e-3, 1.2e-2, 1.6e-2};
   }
   if (smoke) {
     t.sizes = {{"hidden", 16}, {"ffn", 32}, {"heads", 2}, {"layers", 4}};
@@ -119,6 +122,13 @@ struct result {
   arm what;
   std::vector<outcome> seeds;
   std::vector<elsewhere> other{}; // by seed; empty: not asked for
+
+  [[nodiscard]] std::vector<double> losses() const {
+    std::vector<double> all;
+    for (const outcome& o : seeds) { all.push_back(o.final_loss()); }
+    return all;
+  }
+  [[nodiscard]] double middle_loss() const { return reference::median_of(losses()); }
 };
 
 std::string slug(std::string text) {
@@ -183,8 +193,8 @@ public:
       if (key[name] == value) { key.erase(name); }
     }
     const fs::path folder =
-        s_.runs / fmt::format("{}-{}-s{}-{:016x}", s_.goal.what.run_prefix, slug(a.name), seed,
-                              msg::stream_of(reference::schedule_json(a.timeline).dump() + key.dump()));
+        folder_of(slug(a.name), fmt::format("-s{}-{:016x}", seed,
+                                            msg::stream_of(reference::schedule_json(a.timeline).dump() + key.dump())));
     if (std::optional<outcome> known = finished(folder)) { return *std::move(known); }
     fmt::print("  {:<40} seed {}  {} steps ...", a.name, seed, a.steps);
     std::fflush(stdout);
@@ -285,6 +295,13 @@ public:
   [[nodiscard]] const settings& given() const noexcept { return s_; }
 
 private:
+  /// The same run may be part of two groups under two names: once is enough.
+  [[nodiscard]] fs::path folder_of(const std::string& name, const std::string& hash) const {
+    for (const fs::directory_entry& entry : fs::directory_iterator(s_.runs)) {
+      if (entry.is_directory() && entry.path().string().ends_with(hash)) { return entry.path(); }
+    }
+    return s_.runs / (s_.goal.what.run_prefix + '-' + name + hash);
+  }
   const reference::training_data& data_of(const reference::run_setup& setup) {
     if (!data_) { data_ = reference::load_run_data(setup); }
     return *data_;
@@ -382,12 +399,6 @@ std::string range(const std::vector<double>& values, int digits, const char* oth
                      text(*std::max_element(values.begin(), values.end())));
 }
 
-const result& best_of(const std::vector<result>& all) {
-  return *std::min_element(all.begin(), all.end(), [](const result& a, const result& b) {
-    return a.seeds.front().final_loss() < b.seeds.front().final_loss();
-  });
-}
-
 /// Everything that the study has found.
 struct findings {
   std::vector<result> all;
@@ -425,8 +436,6 @@ void print(const laboratory& lab, const findings& f) {
       heading.push_back(group);
       shown.add(heading);
     }
-    std::vector<double> losses;
-    for (const outcome& o : r.seeds) { losses.push_back(o.final_loss()); }
     const auto [time, flops] = ratios(lab, f, r);
     const bool itself = &r == &f.from_scratch();
     const auto ratio = [&](const std::vector<double>& v) {
@@ -436,7 +445,7 @@ void print(const laboratory& lab, const findings& f) {
         fmt::format("{:.0f}", lab.seconds(r.what, r.what.steps)),
         fmt::format("{:.1f}", static_cast<double>(r.seeds.front().records.end->tokens) / 1e6),
         fmt::format("{:.2f}", r.seeds.front().records.end->flops / 1e12),
-        range(losses, 4, "none"),
+        range(r.losses(), 4, "none"),
         ratio(time),
         ratio(flops)};
     if (elsewhere) {
@@ -597,25 +606,39 @@ std::vector<short_run> short_runs_of(const target& t) {
     runs.push_back({fmt::format("{} layers {}, {:g} of the time", name, how, part), rule, part, stretches});
   };
   // The rates are swept for the first of them.
-  for (const double part : {0.42, 0.45, 0.6, 0.75, 0.36, 0.3}) { add("masked", "mask", part, four); }
-  for (const auto& stretches : {three, two}) { add("masked", "mask", 0.42, stretches); }
-  add("stacked", "stack", 0.42, four);
-  add("identity", "identity", 0.42, four);
-  add("zero blocks", "zero_block", 0.42, four);
-  add("masked from half the width", "mask", 0.42, narrow);
-  add("by Net2Net from half the width", "net2net", 0.42, narrow);
+  for (const double part : t.parts) { add("masked", "mask", part, four); }
+  const double part = t.parts.front();
+  for (const auto& stretches : {three, two}) { add("masked", "mask", part, stretches); }
+  add("stacked", "stack", part, four);
+  add("identity", "identity", part, four);
+  add("zero blocks", "zero_block", part, four);
+  add("masked from half the width", "mask", part, narrow);
+  add("by Net2Net from half the width", "net2net", part, narrow);
   return runs;
 }
+
+index seeds_of(const result& r) { return static_cast<index>(r.seeds.size()); }
 
 /// The first seed of every arm tells most; then the others, one after the other.
 void more_seeds(laboratory& lab, findings& f) {
   for (index seed = 2; seed <= lab.given().seeds; ++seed) {
     fmt::print("seed {}\n", seed);
     for (result& r : f.all) {
-      if (!r.what.one_seed && !r.seeds.empty()) { r.seeds.push_back(lab.run(r.what, seed)); }
+      if (!r.what.one_seed && !r.seeds.empty() && seeds_of(r) < seed) { r.seeds.push_back(lab.run(r.what, seed)); }
     }
-    f.targets.push_back(f.from_scratch().seeds.back().final_loss());
   }
+}
+
+/// The best of arms that were trained from one seed. One tells little of arms that are close: the two that are ahead
+/// are trained from all, and the median decides.
+result& winner_of(laboratory& lab, std::vector<result*> arms) {
+  const auto by = [](auto loss) { return [=](const result* a, const result* b) { return loss(*a) < loss(*b); }; };
+  std::sort(arms.begin(), arms.end(), by([](const result& r) { return r.seeds.front().final_loss(); }));
+  if (arms.size() > 2) { arms.resize(2); }
+  for (result* const ahead : arms) {
+    while (seeds_of(*ahead) < lab.given().seeds) { ahead->seeds.push_back(lab.run(ahead->what, seeds_of(*ahead) + 1)); }
+  }
+  return **std::min_element(arms.begin(), arms.end(), by([](const result& r) { return r.middle_loss(); }));
 }
 
 findings research(laboratory& lab) {
@@ -644,11 +667,16 @@ findings research(laboratory& lab) {
 
   fmt::print("from scratch\n");
   add(study::sweep_of(t));
-  const double rate = best_of(f.all).what.timeline.lr.peak;
+  std::vector<result*> rivals;
+  for (result& r : f.all) { rivals.push_back(&r); }
+  const double rate = winner_of(lab, rivals).what.timeline.lr.peak;
   add(study::shapes_of(t, rate));
-  f.baseline = static_cast<std::size_t>(&best_of(f.all) - f.all.data());
-  f.all[f.baseline].what.one_seed = false;
-  f.targets.push_back(f.from_scratch().seeds.front().final_loss());
+  rivals.clear();
+  for (result& r : f.all) {
+    if (r.what.timeline.lr.peak == rate) { rivals.push_back(&r); }
+  }
+  f.baseline = static_cast<std::size_t>(&winner_of(lab, rivals) - f.all.data());
+  f.targets = f.from_scratch().losses();
 
   if (s.dimensions) {
     fmt::print("one dimension at a time\n");
@@ -669,7 +697,9 @@ findings research(laboratory& lab) {
     a.one_seed = true;
     swept.push_back({a, {lab.run(a, 1)}, {}});
   }
-  const double best_rate = best_of(swept).what.timeline.lr.peak;
+  rivals.clear();
+  for (result& r : swept) { rivals.push_back(&r); }
+  const double best_rate = winner_of(lab, rivals).what.timeline.lr.peak;
   f.all.insert(f.all.end(), swept.begin(), swept.end());
   fmt::print("smaller models alone\n");
   std::vector<double> control_rates{rate};
