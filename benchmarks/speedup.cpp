@@ -87,7 +87,7 @@ target target_of(const std::string& arch, bool smoke) {
     t.beta2 = 0.999;       // as published, Devlin et al. 2019, sec. A.2
     t.weight_decay = 0.01; // the same; with 0.1 it ends higher
     t.ramp = 0.003;
-    t.parts = {0.45, 0.46, 0.48, 0.42, 0.36};
+    t.parts = {0.45, 0.46, 0.5, 0.42, 0.36};
     t.placement = "prepend"; // behind post-LN layers that learnt alone, little of the tokens is left to read
     t.last_placement = "interleave";
     t.steps = 31500; // at a fifth of them three layers do as well
