@@ -302,6 +302,7 @@ private:
     }
     return s_.runs / (s_.goal.what.run_prefix + '-' + name + hash);
   }
+
   const reference::training_data& data_of(const reference::run_setup& setup) {
     if (!data_) { data_ = reference::load_run_data(setup); }
     return *data_;
@@ -629,16 +630,20 @@ void more_seeds(laboratory& lab, findings& f) {
   }
 }
 
-/// The best of arms that were trained from one seed. One tells little of arms that are close: the two that are ahead
-/// are trained from all, and the median decides.
-result& winner_of(laboratory& lab, std::vector<result*> arms) {
-  const auto by = [](auto loss) { return [=](const result* a, const result* b) { return loss(*a) < loss(*b); }; };
-  std::sort(arms.begin(), arms.end(), by([](const result& r) { return r.seeds.front().final_loss(); }));
-  if (arms.size() > 2) { arms.resize(2); }
-  for (result* const ahead : arms) {
-    while (seeds_of(*ahead) < lab.given().seeds) { ahead->seeds.push_back(lab.run(ahead->what, seeds_of(*ahead) + 1)); }
+/// The best of arms that were trained from one seed, or of those of one rate. One seed tells little of arms that are
+/// close: the two that are ahead are trained from all, and the median decides.
+result& winner_of(laboratory& lab, std::vector<result>& all, std::optional<double> rate = std::nullopt) {
+  std::vector<result*> ahead;
+  for (result& r : all) {
+    if (!rate || r.what.timeline.lr.peak == *rate) { ahead.push_back(&r); }
   }
-  return **std::min_element(arms.begin(), arms.end(), by([](const result& r) { return r.middle_loss(); }));
+  const auto by = [](auto loss) { return [=](const result* a, const result* b) { return loss(*a) < loss(*b); }; };
+  std::sort(ahead.begin(), ahead.end(), by([](const result& r) { return r.seeds.front().final_loss(); }));
+  if (ahead.size() > 2) { ahead.resize(2); }
+  for (result* const r : ahead) {
+    while (seeds_of(*r) < lab.given().seeds) { r->seeds.push_back(lab.run(r->what, seeds_of(*r) + 1)); }
+  }
+  return **std::min_element(ahead.begin(), ahead.end(), by([](const result& r) { return r.middle_loss(); }));
 }
 
 findings research(laboratory& lab) {
@@ -667,15 +672,9 @@ findings research(laboratory& lab) {
 
   fmt::print("from scratch\n");
   add(study::sweep_of(t));
-  std::vector<result*> rivals;
-  for (result& r : f.all) { rivals.push_back(&r); }
-  const double rate = winner_of(lab, rivals).what.timeline.lr.peak;
+  const double rate = winner_of(lab, f.all).what.timeline.lr.peak;
   add(study::shapes_of(t, rate));
-  rivals.clear();
-  for (result& r : f.all) {
-    if (r.what.timeline.lr.peak == rate) { rivals.push_back(&r); }
-  }
-  f.baseline = static_cast<std::size_t>(&winner_of(lab, rivals) - f.all.data());
+  f.baseline = static_cast<std::size_t>(&winner_of(lab, f.all, rate) - f.all.data());
   f.targets = f.from_scratch().losses();
 
   if (s.dimensions) {
@@ -697,9 +696,7 @@ findings research(laboratory& lab) {
     a.one_seed = true;
     swept.push_back({a, {lab.run(a, 1)}, {}});
   }
-  rivals.clear();
-  for (result& r : swept) { rivals.push_back(&r); }
-  const double best_rate = winner_of(lab, rivals).what.timeline.lr.peak;
+  const double best_rate = winner_of(lab, swept).what.timeline.lr.peak;
   f.all.insert(f.all.end(), swept.begin(), swept.end());
   fmt::print("smaller models alone\n");
   std::vector<double> control_rates{rate};

@@ -39,7 +39,7 @@ struct target {
   std::vector<double> rates;          // of the sweep
   msg::learning_rate lr;              // shape of every run; the peak is swept
   double ramp = 0;                    // share of a run's steps
-  std::vector<double> parts;          // of its time, of short schedules; most are tried with the first
+  std::vector<double> parts;          // of the final model's time, of short schedules; operators have the first
   std::string placement = "append";   // of what is fresh in short schedules, up to the last growth
   std::string last_placement = "append";
 };
