@@ -273,6 +273,8 @@ TEST_CASE("Ctrl-C in the middle of a trial ends it, and keeps the run as it was 
   CHECK(of_event(records, "step").size() == (probe ? 3U : 1U));
   // Gone on with, it tries again; the records before are not written twice.
   const outcome again = place.train({"--resume", "run"}, {.signal = SIGINT, .after = std::chrono::milliseconds(1500)});
+  INFO(again.error);
+  CHECK(again.signal == 0);
   CHECK(again.code == 0);
   CHECK(timeless(place.metrics("run")) == timeless(records));
   CHECK(state_of(place, "run").at("decisions") == state.at("decisions"));

@@ -131,6 +131,16 @@ TEST_CASE("Ctrl-C saves and ends with 0, in mid-ramp too, and the run goes on fr
   CHECK(of_event(place.metrics("run"), "end").at(0).at("step") == last.at("step"));
 }
 
+TEST_CASE("Ctrl-C is taken by a thread that does not compute: a handler would write where oneDNN computes",
+          "[trainer]") {
+  const workplace place{MSG_TRAIN_GPT};
+  const outcome stopped =
+      place.train_new("run", {"--steps", "100000"}, {.signal = SIGINT, .after = std::chrono::milliseconds(1000)});
+  REQUIRE(stopped.takers.size() == 1);
+  CHECK(stopped.takers[0] != stopped.process); // the main thread, which computes
+  CHECK(stopped.code == 0);
+}
+
 TEST_CASE("a full disk ends the run with 1, one line, and the last checkpoint usable", "[trainer]") {
   const workplace place{MSG_TRAIN_GPT};
   REQUIRE(place.train_new("run", {"--save-every", "3", "--max-seconds", "1e-9"}).code == 0);

@@ -104,6 +104,7 @@ inline int fail(const program& what, int code, const std::string& message) {
 inline int run_program(const program& what, int count, const char* const* arguments) {
   using detail::fail;
   try {
+    take_stop_signals_apart();
     return detail::train(what, count, arguments);
   } catch (const input_error& failure) { return fail(what, 2, failure.what()); } catch (const msg::error& failure) {
     return fail(what, 2, one_line(failure.what()));

@@ -30,6 +30,8 @@ struct conditions {
 struct outcome {
   int code = -1;  // exit code, or -1 if a signal ended it
   int signal = 0; // the signal that did
+  pid_t process = 0;
+  std::vector<pid_t> takers; // threads that would take the signal sent, just before it is
   std::string out;
   std::string error;
 };
@@ -53,6 +55,22 @@ inline void wait_for_handler(pid_t child, int signal) {
          ended.si_pid == 0) {
     ::usleep(10000);
   }
+}
+
+/// The threads of a process that don't block a signal.
+inline std::vector<pid_t> threads_taking(int signal, pid_t process) {
+  std::vector<pid_t> result;
+  std::error_code ended;
+  const std::filesystem::path threads = "/proc/" + std::to_string(process) + "/task";
+  for (const auto& thread : std::filesystem::directory_iterator(threads, ended)) {
+    std::ifstream status(thread.path() / "status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.rfind("SigBlk:", 0) == 0 && (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) == 0) {
+        result.push_back(static_cast<pid_t>(std::stol(thread.path().filename())));
+      }
+    }
+  }
+  return result;
 }
 
 /// Runs `words` (a program and its arguments) in `folder`, with two threads that don't spin.
@@ -83,9 +101,11 @@ inline outcome run_program(const std::vector<std::string>& words, const std::fil
     ::_exit(127);
   }
   int status = 0;
+  outcome result{.process = child, .takers = {}, .out = {}, .error = {}};
   if (during.signal != 0) {
     if (during.signal != SIGKILL) { wait_for_handler(child, during.signal); }
     ::usleep(static_cast<useconds_t>(during.after.count() * 1000));
+    result.takers = threads_taking(during.signal, child);
     ::kill(child, during.signal);
   }
   REQUIRE(::waitpid(child, &status, 0) == child);
@@ -93,8 +113,11 @@ inline outcome run_program(const std::vector<std::string>& words, const std::fil
     std::ifstream in(path, std::ios::binary);
     return std::string{std::istreambuf_iterator<char>(in), {}};
   };
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, WIFSIGNALED(status) ? WTERMSIG(status) : 0, text(out),
-          text(error)};
+  if (WIFEXITED(status)) { result.code = WEXITSTATUS(status); }
+  if (WIFSIGNALED(status)) { result.signal = WTERMSIG(status); }
+  result.out = text(out);
+  result.error = text(error);
+  return result;
 }
 
 } // namespace support
