@@ -1,7 +1,7 @@
 // How much sooner does a model that grows reach the loss at which its final sizes end when trained from scratch?
 //
-// The final model is trained from scratch at several learning rates and shapes of the rate; the best of them sets the
-// loss to be reached, seed by seed. One seed chooses two rates and two shapes, all seeds choose between the two.
+// The final model is trained from scratch at several learning rates, shapes of the rate and first weights; the best of
+// them sets the loss to be reached, seed by seed. One seed chooses two of each, all seeds choose between the two.
 // Controls: every smaller model alone for the same wall time; where one ends below the final model, the final model was
 // not worth its cost and a ratio means nothing, which the table says. Then models that grow: published schedules for as
 // many steps, and short ones of given total time by several operators. All share data, seeds, batches and the trainer.
@@ -16,8 +16,9 @@
 // next bytes (GPT) or hidden bytes (BERT) it would have written.
 //
 // usage: speedup [--csv FILE] [--smoke] [--arch gpt|bert] [--dimensions] [--data PATH] [--other PATH] [--seeds 3]
-//                [--steps N] [--runs DIR] [--only TEXT|TEXT] [--time-again]
+//                [--steps N] [--runs DIR] [--only TEXT|TEXT] [--time-again] [--first-weights STD]
 //
+// --first-weights: their standard deviation in all runs, in place of the one that suits the width [0.2, BERT 0.1].
 // --only: of the runs after the sweeps those alone whose names have one of the texts in them.
 #include "figure.hpp"
 #include "speedup_arms.hpp"
@@ -34,6 +35,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <limits>
 #include <memory>
@@ -62,9 +64,14 @@ struct settings {
   bool dimensions = false, time_again = false, smoke = false;
 };
 
+/// First weights that Hugging Face's models of these architectures have, of any width.
+constexpr double usual_first_weights = 0.02;
+
 /// The final sizes and everything shared, by architecture. Byte-level models so narrow that two minutes train a GPT
 /// past the point where a shallower one would be the better buy, and eleven a BERT.
-target target_of(const std::string& arch, bool smoke) {
+///
+/// first_weights: their standard deviation; 0: what suits the width, found by the sweep
+target target_of(const std::string& arch, bool smoke, double first_weights) {
   target t{.what = {.name = arch == "bert" ? "train_bert" : "train_gpt",
                     .about = {},
                     .architectures = {arch == "bert" ? reference::architecture::bert : reference::architecture::gpt2},
@@ -73,13 +80,17 @@ target target_of(const std::string& arch, bool smoke) {
            .head_dim = 16,
            .seq = 64,
            .batch = 16,
+           .first_weights = 0.2,
+           .others = {0.02, 0.1, 0.3},
            .beta2 = 0.95,
            .weight_decay = 0.1,
            .steps = 12000,
            .rates = {4e-3, 8e-3, 1.2e-2, 1.6e-2},
            .lr = {msg::rate_policy::wsd, 8e-3, 0, 100, 0.25},
            .ramp = 0.1,
-           .parts = {0.42, 0.45, 0.6, 0.75, 0.36, 0.3}};
+           .parts = {0.9, 0.95, 0.8, 0.42},
+           .shallow = {{6, 0.2}},
+           .last_placement = "interleave"};
   if (arch == "bert") { // over long windows of so narrow a model it stays at the frequencies of bytes for too long
     t.sizes = {{"hidden", 16}, {"ffn", 64}, {"heads", 1}, {"layers", 6}};
     t.seq = 16;
@@ -87,11 +98,24 @@ target target_of(const std::string& arch, bool smoke) {
     t.beta2 = 0.999;       // as published, Devlin et al. 2019, sec. A.2
     t.weight_decay = 0.01; // the same; with 0.1 it ends higher
     t.ramp = 0.003;
-    t.parts = {0.45, 0.46, 0.5, 0.42, 0.36};
+    t.first_weights = 0.1;
+    t.others = {0.02, 0.2};
+    t.shallow = {{3, 0.2}};
     t.placement = "prepend"; // behind post-LN layers that learnt alone, little of the tokens is left to read
     t.last_placement = "interleave";
     t.steps = 31500; // at a fifth of them three layers do as well
     t.rates = {4e-3, 8e-3, 1.2e-2, 1.6e-2};
+  }
+  if (first_weights > 0) {
+    t.first_weights = first_weights;
+    t.others.clear();
+  }
+  if (first_weights ==
+      usual_first_weights) { // what deep models are slow to leave, so that more can be left to few layers
+    const bool bert = arch == "bert";
+    t.parts = bert ? std::vector{0.45, 0.46, 0.5, 0.42, 0.36} : std::vector{0.42, 0.45, 0.6, 0.75, 0.36, 0.3};
+    t.shallow = bert ? study::shares{{1, 0.01}, {2, 0.026}, {3, 0.515}} : study::shares{{1, 0.2}, {2, 0.1}, {5, 0.2}};
+    t.last_placement = bert ? "interleave" : "append";
   }
   if (smoke) {
     t.sizes = {{"hidden", 16}, {"ffn", 32}, {"heads", 2}, {"layers", 4}};
@@ -100,6 +124,8 @@ target target_of(const std::string& arch, bool smoke) {
     t.seq = 32;
     t.steps = 200;
     t.rates = {4e-3, 8e-3};
+    t.shallow = {{1, 0.2}, {2, 0.3}};
+    if (!t.others.empty()) { t.others = {usual_first_weights}; }
   }
   return t;
 }
@@ -159,6 +185,7 @@ public:
     o.seq = t.seq;
     o.batch = t.batch;
     o.head_dim = t.head_dim;
+    o.init_std = a.first_weights > 0 ? a.first_weights : t.first_weights;
     o.beta2 = t.beta2;
     o.weight_decay = t.weight_decay;
     o.steps = a.steps;
@@ -567,11 +594,15 @@ void note_sizes(const std::vector<arm>& arms, std::vector<msg::named_sizes>& all
 /// The final model with so many layers.
 msg::named_sizes with_layers(const target& t, index layers) { return msg::sizes_with(t.sizes, {{"layers", layers}}); }
 
-/// Layers after layers, up to all of them, of so much of a run's time each.
-std::vector<study::stretch> deeper(const target& t, const std::vector<std::pair<index, double>>& layers, double last) {
+/// Layers after layers, of so much of a run's time each, and all of them in the rest.
+std::vector<study::stretch> deeper(const target& t, const study::shares& layers) {
   std::vector<study::stretch> result;
-  for (const auto& [number, share] : layers) { result.push_back({with_layers(t, number), share, t.placement}); }
-  result.push_back({t.sizes, last, t.last_placement});
+  double rest = 1;
+  for (const auto& [number, share] : layers) {
+    result.push_back({with_layers(t, number), share, t.placement});
+    rest -= share;
+  }
+  result.push_back({t.sizes, rest, t.last_placement});
   return result;
 }
 
@@ -590,13 +621,10 @@ struct short_run {
 };
 
 std::vector<short_run> short_runs_of(const target& t) {
-  const bool deep = msg::size_of(t.sizes, "layers") > 6;
-  const index more = deep ? 5 : 3; // by factors of about two
-  const auto two = deeper(t, {{1, 0.4}}, 0.6);
-  const auto three = deeper(t, {{1, 0.3}, {3, 0.2}}, 0.5);
-  const auto four = deep ? deeper(t, {{1, 0.2}, {2, 0.1}, {more, 0.2}}, 0.5)
-                         : deeper(t, {{1, 0.01}, {2, 0.026}, {more, 0.515}}, 0.449);
-  auto narrow = four; // at first, too
+  const auto two = deeper(t, {{1, 0.4}});
+  const auto three = deeper(t, {{1, 0.3}, {3, 0.2}});
+  const auto best = deeper(t, t.shallow);
+  auto narrow = best; // at first, too
   narrow.front().sizes = msg::sizes_with(narrowed(t), {{"layers", 1}});
   std::vector<short_run> runs;
   const auto add = [&](const char* how, const char* rule, double part, const std::vector<study::stretch>& stretches) {
@@ -607,12 +635,12 @@ std::vector<short_run> short_runs_of(const target& t) {
     runs.push_back({fmt::format("{} layers {}, {:g} of the time", name, how, part), rule, part, stretches});
   };
   // The rates are swept for the first of them.
-  for (const double part : t.parts) { add("masked", "mask", part, four); }
+  for (const double part : t.parts) { add("masked", "mask", part, best); }
   const double part = t.parts.front();
   for (const auto& stretches : {three, two}) { add("masked", "mask", part, stretches); }
-  add("stacked", "stack", part, four);
-  add("identity", "identity", part, four);
-  add("zero blocks", "zero_block", part, four);
+  add("stacked", "stack", part, best);
+  add("identity", "identity", part, best);
+  add("zero blocks", "zero_block", part, best);
   add("masked from half the width", "mask", part, narrow);
   add("by Net2Net from half the width", "net2net", part, narrow);
   return runs;
@@ -717,13 +745,18 @@ findings research(laboratory& lab) {
 }
 
 int study_of(int argc, char** argv) {
-  const study::arguments given(argc, argv,
-                               {"--csv", "--arch", "--data", "--other", "--seeds", "--steps", "--runs", "--only"},
-                               {"--dimensions", "--time-again"});
+  const study::arguments given(
+      argc, argv, {"--csv", "--arch", "--data", "--other", "--seeds", "--steps", "--runs", "--only", "--first-weights"},
+      {"--dimensions", "--time-again"});
   const std::string arch = given.text("--arch", "gpt");
   if (arch != "gpt" && arch != "bert") { throw std::invalid_argument("--arch takes gpt or bert"); }
   const std::string csv = given.text("--csv");
-  settings s{.goal = target_of(arch, given.smoke),
+  const std::string deviation = given.text("--first-weights");
+  const double first_weights = std::strtod(deviation.c_str(), nullptr);
+  if (!deviation.empty() && !(first_weights > 0)) {
+    throw std::invalid_argument("--first-weights takes a number above 0");
+  }
+  settings s{.goal = target_of(arch, given.smoke, first_weights),
              .data = given.text("--data", MSG_DEFAULT_DATA),
              .other = given.text("--other"),
              .only = given.text("--only"),
@@ -733,6 +766,7 @@ int study_of(int argc, char** argv) {
              .time_again = given.flag("--time-again"),
              .smoke = given.smoke};
   s.goal.steps = given.number("--steps", s.goal.steps);
+  reference::take_stop_signals_apart();
   reference::install_stop_signals();
   laboratory lab(s);
   findings f;

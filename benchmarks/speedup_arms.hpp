@@ -25,8 +25,12 @@ struct arm {
   std::string group;
   msg::schedule timeline;
   index steps = 0;
-  bool one_seed = false; // of a sweep: the first alone
+  bool one_seed = false;      // of a sweep: the first alone
+  double first_weights = 0.0; // standard deviation, where it is not the target's
 };
+
+/// Layers, and the share of a run's time that they have.
+using shares = std::vector<std::pair<index, double>>;
 
 /// What all arms share.
 struct target {
@@ -34,12 +38,15 @@ struct target {
   msg::named_sizes sizes; // at the end
   index head_dim = 0;
   index seq = 0, batch = 0;
+  double first_weights = 0;           // standard deviation
+  std::vector<double> others;         // of first weights from scratch
   double beta2 = 0, weight_decay = 0; // of AdamW
   index steps = 0;                    // of the final model from scratch
   std::vector<double> rates;          // of the sweep
   msg::learning_rate lr;              // shape of every run; the peak is swept
   double ramp = 0;                    // share of a run's steps
   std::vector<double> parts;          // of the final model's time, of short schedules; operators have the first
+  shares shallow;                     // of short schedules, before the final model
   std::string placement = "append";   // of what is fresh in short schedules, up to the last growth
   std::string last_placement = "append";
 };
@@ -48,7 +55,7 @@ struct target {
 using step_cost = std::function<double(const msg::named_sizes&)>;
 
 inline constexpr const char* sweep_group = "from scratch, rates";
-inline constexpr const char* shape_group = "from scratch, shapes";
+inline constexpr const char* shape_group = "from scratch, shapes and first weights";
 inline constexpr const char* control_group = "smaller model alone";
 inline constexpr const char* published_group = "published schedule";
 inline constexpr const char* short_sweep_group = "short schedule, rates";
@@ -76,8 +83,8 @@ inline constexpr const char* dimension_group = "one dimension";
   return arms;
 }
 
-/// The best rate in other shapes. Growing runs have the shape of the sweep, with no warm-up at a growth, so that
-/// nothing of what they gain is the learning rate's.
+/// The best rate in other shapes, and from other first weights. Growing runs have the shape of the sweep, with no
+/// warm-up at a growth, so that nothing of what they gain is the learning rate's.
 [[nodiscard]] inline std::vector<arm> shapes_of(const target& t, double rate) {
   const msg::learning_rate lr = with_peak(t.lr, rate);
   msg::learning_rate cosine = lr;
@@ -87,9 +94,18 @@ inline constexpr const char* dimension_group = "one dimension";
   longer.decay_fraction = 0.5;
   msg::learning_rate linear = lr;
   linear.policy = msg::rate_policy::linear;
-  return {{"cosine", shape_group, {t.sizes, cosine, {}}, t.steps, true},
-          {"decay over half", shape_group, {t.sizes, longer, {}}, t.steps, true},
-          {"linear", shape_group, {t.sizes, linear, {}}, t.steps, true}};
+  std::vector<arm> arms{{"cosine", shape_group, {t.sizes, cosine, {}}, t.steps, true},
+                        {"decay over half", shape_group, {t.sizes, longer, {}}, t.steps, true},
+                        {"linear", shape_group, {t.sizes, linear, {}}, t.steps, true}};
+  for (const double deviation : t.others) {
+    arms.push_back({fmt::format("first weights N(0, {:g}^2)", deviation),
+                    shape_group,
+                    {t.sizes, lr, {}},
+                    t.steps,
+                    true,
+                    deviation});
+  }
+  return arms;
 }
 
 /// Every smaller size that a growing run passes through, alone, for the wall time of the final model.
@@ -138,8 +154,11 @@ struct stretch {
   std::string placement = "append"; // of what is fresh in it
 };
 
-/// A run of given total time, as stretches of constant sizes. The rate decays over the last of them: growth belongs at
-/// the end of the stable phase (Bu 2025, Deep Progressive Training).
+/// Of the steps of a run, the last ones in which the rate decays, at most.
+inline constexpr double most_decay = 0.3;
+
+/// A run of given total time, as stretches of constant sizes. The rate decays over the last of them, or its end: growth
+/// belongs in the stable phase (Bu 2025, Deep Progressive Training).
 [[nodiscard]] inline arm timed_arm(const target& t, double rate, std::string name, const std::string& rule,
                                    double milliseconds, const std::vector<stretch>& stretches, const step_cost& cost) {
   arm result{std::move(name), short_group, {stretches.front().sizes, with_peak(t.lr, rate), {}}, 0};
@@ -156,7 +175,8 @@ struct stretch {
     }
     result.timeline.stages.push_back(growth);
   }
-  result.timeline.lr.decay_fraction = static_cast<double>(result.steps - at - 1) / static_cast<double>(result.steps);
+  result.timeline.lr.decay_fraction =
+      std::min(most_decay, static_cast<double>(result.steps - at - 1) / static_cast<double>(result.steps));
   return result;
 }
 

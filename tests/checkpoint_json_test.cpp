@@ -147,6 +147,7 @@ TEST_CASE("BERT and Llama are saved with the keys of their classes and come back
     CHECK(read_config(config_json<float>(saved), "c").sizes == saved.sizes);
     CHECK(read_config(config_json<float>(saved), "c").pad == saved.pad);
     saved.sizes.hidden = 100;
+    saved.sizes.initializer_range = 0.14;
     saved.why = why_not_plain(saved.sizes, {});
     CHECK(config_json<float>(saved)["model_type"] == "msg_" + std::string(name_of(saved.sizes.arch)));
     CHECK(read_config(config_json<float>(saved), "c").sizes == saved.sizes);

@@ -114,6 +114,12 @@ TEST_CASE("first values are GPT-2's, the same for float and double, whatever the
   CHECK(std::fabs(spread("wte.weight") / 0.02 - 1) < 5 / std::sqrt(2.0 * 50 * 60));
   CHECK(spread("h.*.attn.c_attn.bias") == 0);
   CHECK(spread("ln_f.weight") == 1);
+  config wider = c;
+  wider.initializer_range = 0.14;
+  const auto wide = reference::initial_parameters<double>(wider, 1);
+  for (const char* name : {"wte.weight", "h.*.mlp.c_proj.weight"}) {
+    CHECK(wide[name].data[5] == Approx(7 * set[name].data[5]).epsilon(1e-12)); // the same numbers, seven times as far
+  }
   const auto single = reference::initial_parameters<float>(c, 1);
   CHECK(single["wpe.weight"].data[17] == static_cast<float>(set["wpe.weight"].data[17]));
   CHECK(reference::initial_parameters<float>(c, 2)["wpe.weight"].data != single["wpe.weight"].data);

@@ -232,7 +232,7 @@ template <class T>
   if (plain) { classes.push_back(kind.class_name); }
   document["architectures"] = classes;
   document["model_type"] = (plain ? "" : "msg_") + std::string(kind.type);
-  document["initializer_range"] = 0.02;
+  document["initializer_range"] = c.initializer_range;
   document["tie_word_embeddings"] = c.tied;
   document["torch_dtype"] = sizeof(T) == 8 ? "float64" : "float32";
   document["msg"] = {{"version", 1}, {"plain", plain}, {"why", saved.why}};
@@ -256,6 +256,7 @@ template <class T>
   c = defaults_of(kind.arch);
   if (!found.empty()) { found.throw_if_any(); } // what the other keys mean is not known
   c.vocab = keys.integer("vocab_size", 1, most_size);
+  c.initializer_range = keys.number("initializer_range", 0, std::numeric_limits<double>::max(), c.initializer_range);
   switch (c.arch) {
     case architecture::gpt2: detail::read_gpt2(keys, c); break;
     case architecture::bert: detail::read_bert(keys, c); break;

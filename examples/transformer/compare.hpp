@@ -73,6 +73,7 @@ inline run_outcome train_without_growth(const run_setup& grown, const trainer& r
                                          : detail::schedule_path("", o.arch).filename().string() + " (default)"},
       {"sizes", sizes_text(setup.start) + (setup.grows ? " → " + sizes_text(setup.end) : "")},
       {"head width", std::to_string(setup.end.head_dim)},
+      {"first weights", fmt::format("normal, {}", setup.start.initializer_range)},
       {"sequence, batch, accumulation", fmt::format("{}, {}, {}", o.seq, o.batch, o.accumulate)},
       {"peak learning rate", fmt::format("{}", setup.timeline.lr.peak)},
       {"weight decay, clipping", fmt::format("{}, {}", o.weight_decay, o.clip)},

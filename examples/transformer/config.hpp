@@ -52,7 +52,8 @@ struct config {
   bool parallel = false; // pre-norm: attention and FFN both read the stream as it enters the layer (GPT-J, NeoX, PaLM)
   bool tied = true;      // the head reads the token embedding; false: it has a matrix of its own (Llama)
   double norm_eps = 1e-5;
-  double rope_theta = 10000; // base of the rotary frequencies (Llama)
+  double rope_theta = 10000;       // base of the rotary frequencies (Llama)
+  double initializer_range = 0.02; // standard deviation of first weights
 
   friend bool operator==(const config&, const config&) = default;
 };
@@ -224,8 +225,8 @@ template <class T>
   return 6 * weights + 12 * layers * width * length;
 }
 
-/// The architecture's own first values of a parameter: weights N(0, 0.02^2), in GPT-2 those that write the residual
-/// stream narrower by sqrt(2 L), biases 0, gains 1. A function of (seed, name, element) alone.
+/// The architecture's own first values of a parameter: weights N(0, initializer_range^2), in GPT-2 those that write the
+/// residual stream narrower by sqrt(2 L), biases 0, gains 1. A function of (seed, name, element) alone.
 /// Source: Radford et al. 2019, sec. 2.3; _init_weights of transformers' GPT2, Bert and LlamaPreTrainedModel.
 template <class T>
 void initialize(const config& c, std::uint64_t seed, const msg::parameter& p, storage<T>& data) {
@@ -234,7 +235,7 @@ void initialize(const config& c, std::uint64_t seed, const msg::parameter& p, st
     return;
   }
   const bool residual = c.arch == architecture::gpt2 && p.name.find("c_proj") != std::string::npos;
-  const double deviation = residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(c.layers)) : 0.02;
+  const double deviation = c.initializer_range / (residual ? std::sqrt(2.0 * static_cast<double>(c.layers)) : 1.0);
   const msg::random_stream stream{seed, msg::stream_of(p.name)};
   for (std::size_t i = 0; i < data.size(); ++i) { data[i] = static_cast<T>(deviation * msg::random_normal(stream, i)); }
 }

@@ -60,6 +60,7 @@ struct options {
   bool tied = false;
   index hidden = 0, ffn = 0, heads = 0, kv_heads = 0, layers = 0, head_dim = 0, experts = 0; // final sizes
   index experts_per_token = 2;
+  double init_std = 0.02;
   index seq = 128;
   index batch = 16;
   index accumulate = 1;
@@ -138,6 +139,9 @@ void visit_options(options& o, const Visit& visit) {
   visit(model, "experts-per-token", o.experts_per_token, fixed,
         "Experts that work on a token, until a growth copies experts: copies are chosen together");
   visit(model, "head-dim", o.head_dim, fixed, "Width of one head, constant [final hidden / final heads]");
+  visit(
+      model, "init-std", o.init_std, fixed,
+      "Standard deviation of first weights; about 0.6 / sqrt(hidden) suits narrow models (fresh ones: see --schedule)");
   visit(training, "steps", o.steps, free, "Optimizer steps of the whole run");
   visit(training, "max-seconds", o.max_seconds, free, "Stop after this training time; 0: no limit");
   visit(training, "lr", o.lr, free, "Peak learning rate; 0: the schedule's");
@@ -262,6 +266,7 @@ inline void check_options(const program& p, const options& o) {
   natural("save-every", o.save_every);
   natural("threads", o.threads);
   natural("sample", o.sample);
+  require(std::isfinite(o.init_std) && o.init_std > 0, "init-std", o.init_std, "a number above 0");
   finite("max-seconds", o.max_seconds);
   finite("lr", o.lr);
   finite("calibrate", o.calibrate);

@@ -161,6 +161,7 @@ inline void resolve_sizes(run_setup& setup, const std::string& source) {
   base.vocab = data_vocabulary(o.data, setup.words, o.vocab);
   base.positions = o.seq;
   base.chosen = o.experts_per_token;
+  base.initializer_range = o.init_std;
   setup.start = resized(base, setup.timeline.start);
   start_groups(setup, source);
   setup.end = resized(setup.start, msg::sizes_after(setup.timeline, setup.timeline.stages.size()));
