@@ -34,8 +34,8 @@ have_header() { # PATH...: any of them below any include directory
 compiler_fits() { # COMMAND: g++ 12 or clang++ 14, or newer, and it reads C++20 headers
   local version least=12
   version=$($1 -dumpfullversion -dumpversion 2>/dev/null) || return 1
-  $1 --version 2>/dev/null | grep -qi clang && least=14
-  [[ ${version%%.*} -ge $least ]] && echo '#include <concepts>' | $1 -std=c++20 -fsyntax-only -x c++ - 2>/dev/null
+  [[ $($1 --version 2>/dev/null) == *clang* ]] && least=14
+  [[ ${version%%.*} -ge $least ]] && $1 -std=c++20 -fsyntax-only -x c++ - 2>/dev/null <<<'#include <concepts>'
 }
 
 have_compiler() { # exports CXX where the system's own c++ is too old
