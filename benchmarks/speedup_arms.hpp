@@ -154,8 +154,8 @@ struct stretch {
   std::string placement = "append"; // of what is fresh in it
 };
 
-/// Of the steps of a run, the last ones in which the rate decays, at most.
-inline constexpr double most_decay = 0.3;
+/// Share of the steps of a run in which the rate decays, at most: that of the longest shape from scratch.
+inline constexpr double most_decay = 0.5;
 
 /// A run of given total time, as stretches of constant sizes. The rate decays over the last of them, or its end: growth
 /// belongs in the stable phase (Bu 2025, Deep Progressive Training).
