@@ -73,16 +73,10 @@ bound bound_of(const msg::loss_model& law, double budget, int points) {
     before[1] = own;
     before[2] = least;
   }
-  bound found{alone / grown, 1};
-  double best = law.loss(limit, budget);
-  for (const double size : sizes) {
-    const double loss = law.loss(law.limit({}, size), budget / size);
-    if (loss < best) {
-      best = loss;
-      found.best_alone = size;
-    }
-  }
-  return found;
+  const auto loss_alone = [&](double size) { return law.loss(law.limit({}, size), budget / size); };
+  const auto best =
+      std::min_element(sizes.begin(), sizes.end(), [&](double a, double b) { return loss_alone(a) < loss_alone(b); });
+  return {alone / grown, *best};
 }
 
 int study_of(int argc, char** argv) {

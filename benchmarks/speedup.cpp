@@ -65,7 +65,7 @@ struct settings {
 };
 
 /// First weights that Hugging Face's models of these architectures have, of any width.
-constexpr double usual_first_weights = 0.02;
+constexpr double usual_first_weights = reference::config{}.initializer_range;
 
 /// The final sizes and everything shared, by architecture. Byte-level models so narrow that two minutes train a GPT
 /// past the point where a shallower one would be the better buy, and eleven a BERT.
@@ -81,7 +81,7 @@ target target_of(const std::string& arch, bool smoke, double first_weights) {
            .seq = 64,
            .batch = 16,
            .first_weights = 0.2,
-           .others = {0.02, 0.1, 0.3},
+           .others = {usual_first_weights, 0.1, 0.3},
            .beta2 = 0.95,
            .weight_decay = 0.1,
            .steps = 12000,
@@ -99,23 +99,24 @@ target target_of(const std::string& arch, bool smoke, double first_weights) {
     t.weight_decay = 0.01; // the same; with 0.1 it ends higher
     t.ramp = 0.003;
     t.first_weights = 0.1;
-    t.others = {0.02, 0.2};
+    t.others = {usual_first_weights, 0.2};
     t.shallow = {{3, 0.2}};
     t.placement = "prepend"; // behind post-LN layers that learnt alone, little of the tokens is left to read
-    t.last_placement = "interleave";
-    t.steps = 31500; // at a fifth of them three layers do as well
+    t.steps = 31500;         // at a fifth of them three layers do as well
     t.rates = {4e-3, 8e-3, 1.2e-2, 1.6e-2};
   }
   if (first_weights > 0) {
     t.first_weights = first_weights;
     t.others.clear();
   }
-  if (first_weights ==
-      usual_first_weights) { // what deep models are slow to leave, so that more can be left to few layers
-    const bool bert = arch == "bert";
-    t.parts = bert ? std::vector{0.45, 0.46, 0.5, 0.42, 0.36} : std::vector{0.42, 0.45, 0.6, 0.75, 0.36, 0.3};
-    t.shallow = bert ? study::shares{{1, 0.01}, {2, 0.026}, {3, 0.515}} : study::shares{{1, 0.2}, {2, 0.1}, {5, 0.2}};
-    t.last_placement = bert ? "interleave" : "append";
+  // From the usual ones deep models are slow to learn: more of the time can be left to few layers.
+  if (first_weights == usual_first_weights && arch == "bert") {
+    t.parts = {0.45, 0.46, 0.5, 0.42, 0.36};
+    t.shallow = {{1, 0.01}, {2, 0.026}, {3, 0.515}};
+  } else if (first_weights == usual_first_weights) {
+    t.parts = {0.42, 0.45, 0.6, 0.75, 0.36, 0.3};
+    t.shallow = {{1, 0.2}, {2, 0.1}, {5, 0.2}};
+    t.last_placement = "append";
   }
   if (smoke) {
     t.sizes = {{"hidden", 16}, {"ffn", 32}, {"heads", 2}, {"layers", 4}};

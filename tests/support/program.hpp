@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -36,6 +37,18 @@ struct outcome {
   std::string error;
 };
 
+/// Whether a signal is in a set of /proc/PID/status, SigCgt (handled) or SigBlk (blocked); nothing if the thread is
+/// gone.
+inline std::optional<bool> has_signal(const std::filesystem::path& status, const std::string& set, int signal) {
+  std::ifstream file(status);
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind(set + ":", 0) == 0) {
+      return (std::stoull(line.substr(set.size() + 1), nullptr, 16) >> (signal - 1) & 1) != 0;
+    }
+  }
+  return {};
+}
+
 /// Waits until a child has become another program and handles a signal, or has ended; on a busy machine that takes a
 /// while.
 inline void wait_for_handler(pid_t child, int signal) {
@@ -44,11 +57,7 @@ inline void wait_for_handler(pid_t child, int signal) {
   const auto handles = [&] {
     std::error_code ignored;
     if (std::filesystem::read_symlink(process / "exe", ignored) == test) { return false; } // what fork() left
-    std::ifstream status(process / "status");
-    for (std::string line; std::getline(status, line);) {
-      if (line.rfind("SigCgt:", 0) == 0) { return (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) != 0; }
-    }
-    return false;
+    return has_signal(process / "status", "SigCgt", signal).value_or(false);
   };
   siginfo_t ended{};
   while (!handles() && ::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
@@ -63,11 +72,8 @@ inline std::vector<pid_t> threads_taking(int signal, pid_t process) {
   std::error_code ended;
   const std::filesystem::path threads = "/proc/" + std::to_string(process) + "/task";
   for (const auto& thread : std::filesystem::directory_iterator(threads, ended)) {
-    std::ifstream status(thread.path() / "status");
-    for (std::string line; std::getline(status, line);) {
-      if (line.rfind("SigBlk:", 0) == 0 && (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) == 0) {
-        result.push_back(static_cast<pid_t>(std::stol(thread.path().filename())));
-      }
+    if (!has_signal(thread.path() / "status", "SigBlk", signal).value_or(true)) {
+      result.push_back(static_cast<pid_t>(std::stol(thread.path().filename())));
     }
   }
   return result;
