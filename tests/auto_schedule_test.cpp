@@ -1,7 +1,7 @@
 // What a search for a schedule chooses from, what it fits, and what becomes of a proposal.
 #include "support/catch.hpp"
 
-#include "transformer/auto_schedule.hpp"
+#include "transformer/auto_proposals.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -148,4 +148,70 @@ TEST_CASE("where layers are blended copies lie beside their sources, and ramps a
   const msg::stage post = proposed(reference::architecture::bert);
   CHECK(post.layers == msg::layer_source::interleave);
   CHECK(post.ramp.steps == 40);
+}
+
+TEST_CASE("what a growth costs is probed from the fewest layers to all", "[auto_schedule]") {
+  reference::run_setup setup;
+  setup.end = llama;
+  msg::proposal_request wanted{.sizes = full,
+                               .choices = reference::detail::smaller_sizes(llama),
+                               .tokens_per_step = 512,
+                               .base = reference::detail::proposal_base(setup)};
+  const auto probe = reference::detail::growth_probe(wanted, llama, 250); // twelfths of 20 steps
+  REQUIRE(probe);
+  CHECK(msg::size_of(probe->sizes, "layers") == 1);
+  CHECK(msg::size_of(probe->sizes, "hidden") == 192);
+  CHECK(msg::size_of(probe->sizes, "kv_heads") == 3);
+  CHECK(probe->steps == 200);
+  CHECK(probe->points == 10);
+  REQUIRE(probe->stages.size() == 1);
+  CHECK(probe->stages[0].at.value == 80);
+  CHECK(probe->stages[0].grow == msg::named_sizes{{"layers", 6}});
+  CHECK(probe->stages[0].ramp.steps == 20);
+  CHECK(!reference::detail::growth_probe(wanted, llama, 11)); // no step for each loss
+  std::erase_if(wanted.choices, [](const auto& c) { return c.first == "layers"; });
+  CHECK(!reference::detail::growth_probe(wanted, llama, 250));
+}
+
+TEST_CASE("a growth that loses no more than seeds differ has no price", "[auto_schedule]") {
+  std::vector<msg::loss_point> alone, grown;
+  const auto pace_of = [&](double pace) {
+    alone.clear();
+    grown.clear();
+    for (int i = 1; i <= 12; ++i) { alone.push_back({{}, double(i), 10.0 - i}); }
+    for (int i = 0; i <= 6; ++i) { grown.push_back({{}, 4.0 + i, 10.0 - 3 - pace * i}); }
+    return reference::detail::pace_of_doubling(alone, grown);
+  };
+  CHECK(pace_of(1.2) == 1);
+  CHECK(pace_of(0.95) == 1);
+  CHECK(std::abs(pace_of(0.7) - 0.7) < 1e-9);
+  CHECK(pace_of(-0.1) == 0.25);
+  CHECK(reference::detail::pace_of_doubling(alone, {}) == 1);
+}
+
+TEST_CASE("where growth has a price it must promise more than the fit may be off by", "[auto_schedule]") {
+  const auto proposals = [](double grown) {
+    std::vector<msg::proposal> all(3);
+    all[0].loss = grown;
+    all[1].loss = 2.99;
+    all[2].loss = 3;
+    all[0].timeline.stages.resize(2);
+    all[1].timeline.stages.resize(1);
+    return all;
+  };
+  using reference::detail::weigh_alone;
+  auto all = proposals(2.98);
+  CHECK(weigh_alone(all, 0.01, true).find("the final model from the start comes first") != std::string::npos);
+  CHECK(all[0].timeline.stages.empty());
+  CHECK(all[1].loss == 2.98);
+  CHECK(all[2].loss == 2.99);
+  CHECK(weigh_alone(all, 0.01, true).empty()); // it is first already
+  all = proposals(2.98);
+  CHECK(weigh_alone(all, 0.01, false).find("is no worse within the fit's error") != std::string::npos);
+  CHECK(all[0].loss == 2.98);
+  all = proposals(2.8);
+  for (const bool costs : {false, true}) {
+    CHECK(weigh_alone(all, 0.01, costs).empty());
+    CHECK(all[0].loss == 2.8);
+  }
 }

@@ -169,6 +169,25 @@ TEST_CASE("a model hands on no more tokens than it has room for", "[propose]") {
   CHECK(testing::findings_of([&] { (void)msg::propose(wanted, cost, units, law); })[0].hint == "most_carried");
 }
 
+TEST_CASE("after a growth tokens count for as much as the pace says", "[propose]") {
+  proposal_request wanted = one_axis();
+  wanted.latest = 0.5;
+  wanted.carried = {{"width", 1}};
+  wanted.pace = {{"width", 0.9}}; // for a factor of 4: 0.81
+  const auto found = msg::propose(wanted, cost, units, law);
+  REQUIRE(found[0].timeline.stages.size() == 1);
+  const double tokens = 0.5 * wanted.flops / (6 * 16) + 0.81 * 0.5 * wanted.flops / (6 * 64);
+  CHECK(std::abs(found[0].loss - law.loss(law.limit({}, 64), tokens)) < 1e-12);
+  wanted.goal = msg::search_goal::loss_of_whole; // 4 c + 0.81 (x - c) = 1, with c the part of the budget before
+  wanted.latest = 0.1;
+  const auto sooner = msg::propose(wanted, cost, units, law);
+  CHECK(std::abs(sooner[0].cost_to_whole - (0.1 + 0.6 / 0.81)) < 1e-9);
+  wanted.goal = msg::search_goal::lowest_loss;
+  wanted.pace = {{"width", 0.3}}; // a growth that spoils the model: what it saves is lost ten times
+  wanted.latest = 0.1;
+  CHECK(msg::propose(wanted, cost, units, law)[0].timeline.stages.empty());
+}
+
 TEST_CASE("a small model that isn't faster is no start", "[propose]") {
   // the machine takes as long for every size: FLOPs saved save no time
   const msg::step_time flat{.tokens_per_step = 100, .coefficients = {{"fixed", 10}}};
@@ -211,8 +230,11 @@ TEST_CASE("the search finds what trying every path finds", "[propose]") {
   const auto seen = [&](double loss, index a, index b) {
     return std::pow((loss - limit(a, b)) / law.token_scale, -1 / law.token_exponent);
   };
-  const auto stay = [&](double loss, index a, index b, int spent) {
-    const double tokens = (std::isinf(loss) ? 0 : seen(loss, a, b)) + spent * budget / cells / (6.0 * double(a * b));
+  // a model that grew along a since the start learns at 0.95 of the pace for each time that doubled
+  const auto stay = [&](double loss, index a, index b, int spent, index start) {
+    const double pace = carries ? std::pow(0.95, std::log2(double(a) / double(start))) : 1;
+    const double tokens =
+        (std::isinf(loss) ? 0 : seen(loss, a, b)) + pace * spent * budget / cells / (6.0 * double(a * b));
     return limit(a, b) + law.token_scale * std::pow(tokens, -law.token_exponent);
   };
   const auto grow = [&](double loss, index a, index b, index c, index d) {
@@ -222,19 +244,19 @@ TEST_CASE("the search finds what trying every path finds", "[propose]") {
     return limit(c, d) + law.token_scale * std::pow(part * seen(loss, a, b), -law.token_exponent);
   };
   const double nothing = std::numeric_limits<double>::infinity();
-  best = stay(nothing, 8, 8, cells);
+  best = stay(nothing, 8, 8, cells, 8);
   for (const index a : rungs) {
     for (const index b : rungs) {
       if (a == 8 && b == 8) { continue; }
       for (int first = 1; first < cells; ++first) {
-        const double once = stay(nothing, a, b, first);
-        best = std::min(best, stay(grow(once, a, b, 8, 8), 8, 8, cells - first));
+        const double once = stay(nothing, a, b, first, a);
+        best = std::min(best, stay(grow(once, a, b, 8, 8), 8, 8, cells - first, a));
         for (const index c : rungs) {
           for (const index d : rungs) {
             if (c < a || d < b || (c == a && d == b) || (c == 8 && d == 8)) { continue; }
             for (int second = 1; first + second < cells; ++second) {
-              const double twice = stay(grow(once, a, b, c, d), c, d, second);
-              best = std::min(best, stay(grow(twice, c, d, 8, 8), 8, 8, cells - first - second));
+              const double twice = stay(grow(once, a, b, c, d), c, d, second, a);
+              best = std::min(best, stay(grow(twice, c, d, 8, 8), 8, 8, cells - first - second, a));
             }
           }
         }
@@ -249,7 +271,10 @@ TEST_CASE("the search finds what trying every path finds", "[propose]") {
                           .tokens_per_step = 100,
                           .most_stages = 2,
                           .cells = cells};
-  if (carries) { wanted.carried = {{"a", 0.8}, {"b", 0.3}}; }
+  if (carries) {
+    wanted.carried = {{"a", 0.8}, {"b", 0.3}};
+    wanted.pace = {{"a", 0.95}};
+  }
   const auto found = msg::propose(wanted, cost, units, truth);
   CHECK(std::abs(found[0].loss - best) < 1e-9);
 }
@@ -297,6 +322,8 @@ TEST_CASE("requests that can't be met are refused with every fault", "[propose]"
   wanted = one_axis();
   wanted.carried = {{"width", 1.5}, {"depth", 0.5}};
   CHECK(faults(wanted).size() == 2);
+  wanted.pace = {{"width", 0}, {"depth", 0.5}};
+  CHECK(faults(wanted).size() == 4);
   wanted = one_axis();
   wanted.flops = 6 * 64 * 100.0 * 20; // less than a step a cell
   CHECK(faults(wanted)[0].hint == "budget");

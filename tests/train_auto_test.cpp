@@ -42,9 +42,9 @@ TEST_CASE("a budget alone makes a run that times, probes, proposes and trains, a
   INFO(begun.error);
   REQUIRE(begun.code == 0);
   for (const char* part :
-       {"time      steps of 5 sizes", "probe     C16 F32 H2 L4", "search    took", "1. loss",
-        "the final model from the start", "chosen    the first of them, written to run/schedule.json",
-        "stopped at the time limit, step 1"}) {
+       {"time      steps of 5 sizes", "probe     C16 F32 H2 L4", "probe     C16 F32 H2 L1 to L4", "growth    ",
+        "search    took", "1. loss", "the final model from the start",
+        "chosen    the first of them, written to run/schedule.json", "stopped at the time limit, step 1"}) {
     CAPTURE(part);
     CHECK(begun.out.find(part) != std::string::npos);
   }

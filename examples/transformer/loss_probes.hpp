@@ -21,14 +21,17 @@
 
 namespace reference {
 
-/// A model trained from scratch at a constant rate, and its losses on the way.
+inline constexpr index probe_points = 4;  // losses that a probe tells
+inline constexpr index probe_batches = 4; // of held-out text that each is the mean of, at most
+
+/// A model trained at a constant rate, and its losses on the way.
 struct loss_probe {
   msg::named_sizes sizes{};
   index steps = 0;
   double seconds = 0; // that it may take: it ends there, whatever its steps
+  index points = probe_points;
+  std::vector<msg::stage> stages{}; // growths on the way
 };
-inline constexpr index probe_points = 4;  // losses that a probe tells
-inline constexpr index probe_batches = 4; // of held-out text that each is the mean of, at most
 
 /// What a probe came to beside its losses.
 struct probe_end {
@@ -45,20 +48,20 @@ struct probe_end {
                                          const std::filesystem::path& folder, const training_data& data,
                                          std::vector<msg::loss_point>& points) {
   run_setup small = setup;
-  small.timeline.stages.clear();
+  small.timeline.stages = probe.stages;
   small.timeline.start = probe.sizes;
   small.timeline.lr.policy = msg::rate_policy::constant;
   small.timeline.lr.warmup_steps = std::min(small.timeline.lr.warmup_steps, probe.steps / 10);
-  small.grows = false;
+  small.grows = !probe.stages.empty();
   small.start = resized(setup.end, probe.sizes);
-  small.end = small.start;
+  small.end = resized(setup.end, msg::sizes_after(small.timeline, probe.stages.size()));
   small.directory = folder;
   options& o = small.settings;
   o.schedule = "none";
   o.budget.clear();
   o.steps = probe.steps;
   o.max_seconds = probe.seconds;
-  o.eval_every = std::max(index{1}, probe.steps / probe_points);
+  o.eval_every = std::max(index{1}, probe.steps / probe.points);
   o.save_every = 0;
   o.log_every = probe.steps;
   prepare_run_directory(folder);

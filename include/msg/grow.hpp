@@ -13,6 +13,7 @@
 #include <msg/error.hpp>
 #include <msg/fresh.hpp>
 #include <msg/growth.hpp>
+#include <msg/growth_pace.hpp>
 #include <msg/learning_rate.hpp>
 #include <msg/loss_curve.hpp>
 #include <msg/loss_model.hpp>

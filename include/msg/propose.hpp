@@ -47,6 +47,10 @@ struct proposal_request {
   /// Of the tokens that a model was trained on at most so many for each of its parameters are carried: it has no room
   /// for more.
   double most_carried = std::numeric_limits<double>::infinity();
+  /// By axis, the tokens of a model trained from scratch that each token counts once a model has grown to twice its
+  /// size along that axis, from then on: more than 0; growth_pace() measures it. For other factors that number to the
+  /// power of log2(factor), of all growths the product. 1 for an axis that isn't named.
+  std::vector<std::pair<std::string, double>> pace{};
   std::size_t count = 8; // proposals wanted
   schedule base{};       // learning rate of the proposals; its first stage, if any, is what each growth is like
 };
@@ -113,11 +117,12 @@ namespace detail {
                     " of the final FLOPs a step until then";
       result.timeline.stages.push_back(std::move(growth));
     }
+    const double pace = falls.pace_at(points[path.stays.front().first], now);
     if (i > 0) { loss = falls.grown(points[path.stays[i - 1].first], now, loss); }
     if (i + 1 == path.stays.size()) {
-      result.cost_to_whole = (spent + std::max(0.0, falls.cells_to(now, loss, whole))) / cells;
+      result.cost_to_whole = (spent + std::max(0.0, falls.cells_to(now, loss, whole) / pace)) / cells;
     }
-    loss = falls.after(now, loss, path.stays[i].second);
+    loss = falls.after(now, loss, path.stays[i].second * pace);
     spent += path.stays[i].second;
   }
   if (result.why.empty()) { result.why = "the final model from the start"; }
@@ -139,7 +144,8 @@ namespace detail {
 /// A growth keeps the loss, and the grown model goes on as one trained from scratch does from that loss: with D' tokens
 /// where loss_model says that it takes D' to get there. Or, where `carried` has the axes that grow, with the part of
 /// the smaller model's tokens that it says, whatever the loss: deeper models soon do better than the loss promises,
-/// wider ones worse. Cost counts all stages, in seconds or FLOPs as the budget is.
+/// wider ones worse. Where `pace` has the axes, what comes after counts for as much as it says. Cost counts all stages,
+/// in seconds or FLOPs as the budget is.
 ///
 /// cost        sizes to model_cost
 /// parameters  as in fit_loss_model()
@@ -170,6 +176,10 @@ template <std::invocable<const named_sizes&> Cost, std::invocable<const named_si
     need(size_of(wanted.sizes, axis) > 0, "an axis with a final size", axis, "carried");
     need(part >= 0 && part <= 1, "0 to 1", detail::short_text(part), "carried");
   }
+  for (const auto& [axis, each] : wanted.pace) {
+    need(size_of(wanted.sizes, axis) > 0, "an axis with a final size", axis, "pace");
+    need(each > 0 && std::isfinite(each), "more than 0", detail::short_text(each), "pace");
+  }
   need(model.token_scale > 0 && model.token_exponent > 0, "a loss that falls with tokens", "none", "loss_model");
   if (!findings.empty()) { throw error(std::move(findings)); }
 
@@ -194,7 +204,7 @@ template <std::invocable<const named_sizes&> Cost, std::invocable<const named_si
                            .found = detail::short_text(points.back().steps_per_cell * wanted.cells),
                            .hint = "budget"});
   }
-  const detail::loss_steps falls{model, tokens_per_step, wanted.carried, wanted.most_carried};
+  const detail::loss_steps falls{model, tokens_per_step, wanted.carried, wanted.most_carried, wanted.pace};
   const std::size_t top = lattice.size() - 1;
   const double whole = falls.after(points[top], std::numeric_limits<double>::infinity(), wanted.cells);
 

@@ -102,8 +102,10 @@ struct searched_sizes {
 struct loss_steps {
   const loss_model& model;
   double tokens_per_step = 0;
-  std::vector<std::pair<std::string, double>> carried{}; // of proposal_request, as is
+  using by_axis = std::vector<std::pair<std::string, double>>;
+  by_axis carried{}; // of proposal_request, as is, and so are the next
   double most_carried = std::numeric_limits<double>::infinity();
+  by_axis pace{};
 
   /// Loss after so many cells at a point, from a loss; infinite: from nothing.
   [[nodiscard]] double after(const searched_sizes& at, double loss, double cells) const {
@@ -113,21 +115,33 @@ struct loss_steps {
   /// Loss from which a model goes on that grew from one point to another, at a loss: that of a model which has seen the
   /// tokens that count, or, where an axis says nothing of them, the one it had.
   [[nodiscard]] double grown(const searched_sizes& from, const searched_sizes& to, double loss) const {
-    double part = 1;
-    for (std::size_t a = 0; a < to.sizes.size(); ++a) {
-      if (from.sizes[a].second == to.sizes[a].second) { continue; }
-      const double* each_time = find_named(carried, to.sizes[a].first); // that it doubles
-      if (each_time == nullptr) { return loss; }
-      const double factor = static_cast<double>(to.sizes[a].second) / static_cast<double>(from.sizes[a].second);
-      part *= std::pow(*each_time, std::log2(factor));
-    }
+    const double part = over_doublings(carried, from, to, std::numeric_limits<double>::quiet_NaN());
+    if (std::isnan(part)) { return loss; }
     const double seen = std::min(model.tokens_at(from.limit, loss), most_carried * from.parameters);
     return model.loss(to.limit, part * seen);
+  }
+  /// Cells of a model trained from scratch that each cell counts at a point to which a run has grown.
+  [[nodiscard]] double pace_at(const searched_sizes& start, const searched_sizes& at) const {
+    return over_doublings(pace, start, at, 1);
   }
   /// Cells at a point from one loss to a lower one.
   [[nodiscard]] double cells_to(const searched_sizes& at, double from, double to) const {
     const double seen = std::isfinite(from) ? model.tokens_at(at.limit, from) : 0;
     return (model.tokens_at(at.limit, to) - seen) / (at.steps_per_cell * tokens_per_step);
+  }
+
+private:
+  /// Product of what axes have for each time that they double; `otherwise`, of one that isn't named.
+  [[nodiscard]] static double over_doublings(const by_axis& numbers, const searched_sizes& from,
+                                             const searched_sizes& to, double otherwise) {
+    double product = 1;
+    for (std::size_t a = 0; a < to.sizes.size(); ++a) {
+      if (from.sizes[a].second == to.sizes[a].second) { continue; }
+      const double* each_time = find_named(numbers, to.sizes[a].first);
+      const double factor = static_cast<double>(to.sizes[a].second) / static_cast<double>(from.sizes[a].second);
+      product *= each_time == nullptr ? otherwise : std::pow(*each_time, std::log2(factor));
+    }
+    return product;
   }
 };
 
@@ -154,8 +168,11 @@ struct search_path {
   const auto layers = static_cast<std::size_t>(most_stages) + 1;
   const auto last = static_cast<std::size_t>(cells);
   std::vector<std::size_t> reached;
+  std::vector<double> pace(count);              // of a model that came there
   for (std::size_t p = start; p < count; ++p) { // a larger point has the larger number
-    if (p == start || lattice.grows(start, p)) { reached.push_back(p); }
+    if (p != start && !lattice.grows(start, p)) { continue; }
+    reached.push_back(p);
+    pace[p] = falls.pace_at(points[start], points[p]);
   }
   std::vector<state> table((last + 1) * layers * count);
   const auto at = [&](std::size_t cell, std::size_t stages, std::size_t point) -> state& {
@@ -181,7 +198,7 @@ struct search_path {
             }
           }
         }
-        if (before < infinite) { next.loss = falls.after(points[to], before, 1); }
+        if (before < infinite) { next.loss = falls.after(points[to], before, pace[to]); }
       }
     }
   }
@@ -212,10 +229,11 @@ struct search_path {
       for (const auto& [at_point, cells_there] : path.stays) {
         if (smaller != nullptr) { before = falls.grown(*smaller, points[at_point], before); }
         smaller = &points[at_point];
-        if (cells_there > 0) { before = falls.after(*smaller, before, cells_there); }
+        if (cells_there > 0) { before = falls.after(*smaller, before, cells_there * pace[at_point]); }
       }
-      const double needed = std::max(falls.cells_to(points[full], before, target), 1 / points[full].steps_per_cell);
-      path.loss = falls.after(points[full], before, needed);
+      const double needed =
+          std::max(falls.cells_to(points[full], before, target) / pace[full], 1 / points[full].steps_per_cell);
+      path.loss = falls.after(points[full], before, needed * pace[full]);
       spent += needed;
     }
     for (const auto& [at_point, spent] : path.stays) { path.cells += spent; }
