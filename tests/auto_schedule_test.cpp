@@ -157,36 +157,35 @@ TEST_CASE("what a growth costs is probed from the fewest layers to all", "[auto_
                                .choices = reference::detail::smaller_sizes(llama),
                                .tokens_per_step = 512,
                                .base = reference::detail::proposal_base(setup)};
-  const auto probe = reference::detail::growth_probe(wanted, llama, 250); // twelfths of 20 steps
+  const auto probe = reference::detail::growth_probe(wanted, llama, 370); // twelfths of 30 steps
   REQUIRE(probe);
   CHECK(msg::size_of(probe->sizes, "layers") == 1);
   CHECK(msg::size_of(probe->sizes, "hidden") == 192);
   CHECK(msg::size_of(probe->sizes, "kv_heads") == 3);
-  CHECK(probe->steps == 200);
+  CHECK(probe->steps == 300);
   CHECK(probe->points == 10);
   REQUIRE(probe->stages.size() == 1);
-  CHECK(probe->stages[0].at.value == 80);
+  CHECK(probe->stages[0].at.value == 120);
   CHECK(probe->stages[0].grow == msg::named_sizes{{"layers", 6}});
-  CHECK(probe->stages[0].ramp.steps == 20);
-  CHECK(!reference::detail::growth_probe(wanted, llama, 11)); // no step for each loss
+  CHECK(probe->stages[0].ramp.steps == 30);
+  CHECK(!reference::detail::growth_probe(wanted, llama, 270)); // too short to tell something
   std::erase_if(wanted.choices, [](const auto& c) { return c.first == "layers"; });
-  CHECK(!reference::detail::growth_probe(wanted, llama, 250));
+  CHECK(!reference::detail::growth_probe(wanted, llama, 370));
 }
 
 TEST_CASE("a growth that loses no more than seeds differ has no price", "[auto_schedule]") {
-  std::vector<msg::loss_point> alone, grown;
-  const auto pace_of = [&](double pace) {
-    alone.clear();
-    grown.clear();
-    for (int i = 1; i <= 12; ++i) { alone.push_back({{}, double(i), 10.0 - i}); }
-    for (int i = 0; i <= 6; ++i) { grown.push_back({{}, 4.0 + i, 10.0 - 3 - pace * i}); }
-    return reference::detail::pace_of_doubling(alone, grown);
+  const auto curve = [](double worth, double falls) { // a loss that falls by so much with each token
+    std::vector<msg::loss_point> points;
+    for (int i = 1; i <= 12; ++i) { points.push_back({{}, double(i), 10 - falls * worth * i}); }
+    return points;
   };
+  const std::vector<msg::loss_point> alone = curve(1, 0.5);
+  const auto pace_of = [&](double worth) { return reference::detail::pace_of_doubling(alone, curve(worth, 0.5)); };
   CHECK(pace_of(1.2) == 1);
   CHECK(pace_of(0.95) == 1);
   CHECK(std::abs(pace_of(0.7) - 0.7) < 1e-9);
-  CHECK(pace_of(-0.1) == 0.25);
-  CHECK(reference::detail::pace_of_doubling(alone, {}) == 1);
+  CHECK(pace_of(0.1) == 0.25);
+  CHECK(reference::detail::pace_of_doubling(curve(1, 0.01), curve(0.5, 0.01)) == 1); // it doesn't learn yet
 }
 
 TEST_CASE("where growth has a price it must promise more than the fit may be off by", "[auto_schedule]") {

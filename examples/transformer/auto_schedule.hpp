@@ -28,7 +28,9 @@ namespace reference {
 
 // What becomes of a budget.
 inline constexpr double calibration_share = 0.1; // to time steps, at most
-inline constexpr double probe_share = 0.12;      // to probe the loss
+inline constexpr double probe_share = 0.15;      // to probe the loss
+inline constexpr double final_shares = 3;        // of it, of the final sizes: they are the slowest
+inline constexpr double growth_shares = 2.5;     // of a growth to them
 inline constexpr double training_share = 0.97;   // of what is left, to train: steps are not all alike
 inline constexpr double overrun = 1.04;          // of the budget: a run that is slower than expected stops there
 inline constexpr double latest_growth = 0.5;     // of the time: the final model must have some to train
@@ -88,7 +90,7 @@ public:
                                         .count = 1000,
                                         .base = detail::proposal_base(setup)},
         corners_(detail::sizes_to_probe(wanted_.sizes, wanted_.choices)),
-        share_(probe_share * budget_ / static_cast<double>(corners_.size() + 2)),
+        share_(probe_share * budget_ / (static_cast<double>(corners_.size() - 1) + final_shares + growth_shares)),
         fewer_(data, probe_batches * o_.batch) {
     if (corners_.size() < 2) { throw input_error("--schedule auto: the final sizes leave nothing to grow from"); }
   }
@@ -194,8 +196,8 @@ private:
   /// How good; false if someone asked it to stop.
   [[nodiscard]] bool probe_losses() {
     for (std::size_t i = 0; i < corners_.size(); ++i) {
-      const bool last = i + 1 == corners_.size(); // the final sizes have two shares: they are the slowest
-      const double share = (last ? 2 : 1) * share_;
+      const bool last = i + 1 == corners_.size();
+      const double share = (last ? final_shares : 1) * share_;
       const index losses = last ? curve_points : probe_points;
       const double one_step = machine_.find(corners_[i])->milliseconds / 1000;
       const double one_evaluation = evaluation(corners_[i], data_.validation_windows);
@@ -235,12 +237,10 @@ private:
                             {probe->steps, wanted_.tokens_per_step}, "probe")) {
       return true;
     }
-    probe->seconds = 2 * share_;
+    probe->seconds = 2 * growth_shares * share_;
     std::vector<msg::loss_point> grown;
     probe_end end;
     if (!train(*probe, "probe-growth", grown, end)) { return false; }
-    const double before = probe->stages.front().at.value * static_cast<double>(wanted_.tokens_per_step); // tokens
-    std::erase_if(grown, [&](const msg::loss_point& p) { return p.tokens < before; });
     const double pace = detail::pace_of_doubling(curve_, grown);
     wanted_.pace = {{"layers", pace}};
     terminal_.note(fmt::format("growth    {}", pace < 1 ? fmt::format("a token counts for {:.2g} with each doubling of "
