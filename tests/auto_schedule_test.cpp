@@ -162,13 +162,13 @@ TEST_CASE("what a growth costs is probed from the fewest layers to all", "[auto_
   CHECK(msg::size_of(probe->sizes, "layers") == 1);
   CHECK(msg::size_of(probe->sizes, "hidden") == 192);
   CHECK(msg::size_of(probe->sizes, "kv_heads") == 3);
-  CHECK(probe->steps == 300);
-  CHECK(probe->points == 10);
+  CHECK(probe->steps == 360);
+  CHECK(probe->points == 12);
   REQUIRE(probe->stages.size() == 1);
-  CHECK(probe->stages[0].at.value == 120);
+  CHECK(probe->stages[0].at.value == 90);
   CHECK(probe->stages[0].grow == msg::named_sizes{{"layers", 6}});
-  CHECK(probe->stages[0].ramp.steps == 30);
-  CHECK(!reference::detail::growth_probe(wanted, llama, 270)); // too short to tell something
+  CHECK(probe->stages[0].ramp.steps == 36);
+  CHECK(!reference::detail::growth_probe(wanted, llama, 359)); // too short to tell something
   std::erase_if(wanted.choices, [](const auto& c) { return c.first == "layers"; });
   CHECK(!reference::detail::growth_probe(wanted, llama, 370));
 }

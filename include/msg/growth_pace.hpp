@@ -14,13 +14,13 @@
 
 MSG_NAMESPACE_BEGIN
 
-/// Tokens that the final model trained from scratch takes to where a run that grew is, for each token of that run. 1:
-/// what the small model has learnt, and cheaper, is worth as much as if the large one had learnt it; below 1: growth
-/// has a price. The mean over the last two losses of `grown`, for one alone is noisy.
+/// Tokens that the final model trained from scratch takes to where a run that grew is, for each token of that run: the
+/// mean over its losses, for one alone is noisy. 1: what the small model has learnt, and cheaper, is worth as much as
+/// if the large one had learnt it; below 1: growth has a price.
 ///
 /// alone  a run from scratch at the same learning rate; between two points its lowest loss so far is interpolated
 ///        linearly; before the first and after the last the tokens of these count: the truth is farther away
-/// grown  a run that has grown to those sizes some time ago
+/// grown  a run that grew to those sizes, its last few points
 /// Throws error{bad_argument} where a run has no points, or its tokens do not rise.
 [[nodiscard]] inline double growth_pace(std::span<const loss_point> alone, std::span<const loss_point> grown) {
   std::vector<diagnostic> findings;
@@ -47,10 +47,9 @@ MSG_NAMESPACE_BEGIN
     }
     return alone.back().tokens;
   };
-  const std::span<const loss_point> last = grown.last(std::min<std::size_t>(2, grown.size()));
   double sum = 0;
-  for (const loss_point& p : last) { sum += tokens_at(p.loss) / p.tokens; }
-  return sum / static_cast<double>(last.size());
+  for (const loss_point& p : grown) { sum += tokens_at(p.loss) / p.tokens; }
+  return sum / static_cast<double>(grown.size());
 }
 
 MSG_NAMESPACE_END
