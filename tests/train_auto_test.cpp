@@ -37,7 +37,7 @@ json saved_state(const workplace& place, const std::string& run) {
 TEST_CASE("a budget alone makes a run that times, probes, proposes and trains, and that can be resumed",
           "[trainer][auto]") {
   const workplace place{MSG_TRAIN_GPT};
-  const outcome begun = place.train(automatic("run", {"--budget", enough(15), "--max-seconds", "1e-9"}));
+  const outcome begun = place.train(automatic("run", {"--budget", enough(30), "--max-seconds", "1e-9"}));
   INFO(begun.out);
   INFO(begun.error);
   REQUIRE(begun.code == 0);
