@@ -241,6 +241,9 @@ private:
     std::vector<msg::loss_point> grown;
     probe_end end;
     if (!train(*probe, "probe-growth", grown, end)) { return false; }
+    const double before = probe->stages.front().at.value * static_cast<double>(wanted_.tokens_per_step); // tokens
+    std::erase_if(grown, [&](const msg::loss_point& p) { return p.tokens <= before; });
+    if (grown.empty()) { return true; } // out of time
     const double pace = detail::pace_of_doubling(curve_, grown);
     wanted_.pace = {{"layers", pace}};
     terminal_.note(fmt::format("growth    {}", pace < 1 ? fmt::format("a token counts for {:.2g} with each doubling of "
