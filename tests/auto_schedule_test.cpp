@@ -61,6 +61,8 @@ TEST_CASE("a search chooses from smaller sizes of each dimension, query groups w
   CHECK(choices ==
         msg::detail::size_choices{
             {"hidden", sizes{96, 128}}, {"ffn", sizes{192, 384}}, {"heads", sizes{2, 4}}, {"layers", sizes{1, 2, 3}}});
+  const auto blended = reference::detail::smaller_sizes({.arch = reference::architecture::bert, .layers = 6});
+  CHECK(*msg::detail::find_named(blended, "layers") == sizes{3});
   for (msg::index size = 1; size < 40; ++size) { // whatever the sizes, smaller ones only, rising
     for (const msg::index group : {1, 2}) {
       const config c{

@@ -34,7 +34,7 @@ inline constexpr double growth_shares = 2.5;     // of a growth to them
 inline constexpr double training_share = 0.97;   // of what is left, to train: steps are not all alike
 inline constexpr double overrun = 1.04;          // of the budget: a run that is slower than expected stops there
 inline constexpr double latest_growth = 0.5;     // of the time: the final model must have some to train
-inline constexpr double most_carried = 350;      // tokens by parameter: a small model is full by then
+inline constexpr double most_carried = 350;      // predicted tokens by parameter: a small model is full by then
 inline constexpr index least_probe_steps = 8;
 inline constexpr index most_pauses = 40; // evaluations, and checkpoints, of a run that wasn't told how many
 
@@ -86,7 +86,7 @@ public:
                                         .tokens_per_step = detail::extent_of(o_).tokens_per_step,
                                         .latest = latest_growth,
                                         .carried = detail::carried_tokens(setup),
-                                        .most_carried = most_carried,
+                                        .most_carried = most_carried / (data.masked() ? data.hiding.predicted : 1),
                                         .count = 1000,
                                         .base = detail::proposal_base(setup)},
         corners_(detail::sizes_to_probe(wanted_.sizes, wanted_.choices)),
