@@ -120,7 +120,7 @@ public:
     std::vector<msg::proposal> proposals;
     for (msg::proposal& p : msg::propose(wanted_, cost_, parameters, model, &all_in)) {
       p.timeline = detail::finished(std::move(p.timeline), p.run, setup_.end);
-      if (possible(p.timeline, p.run, "proposal")) { proposals.push_back(std::move(p)); }
+      if (possible(p.timeline, p.run)) { proposals.push_back(std::move(p)); }
     }
     const bool costs =
         std::any_of(wanted_.pace.begin(), wanted_.pace.end(), [](const auto& p) { return p.second < 1; });
@@ -149,11 +149,11 @@ private:
     return input_error(fmt::format("--budget {}: too small: {}{}", o_.budget, why, hint));
   }
   /// Whether a run may have a timeline: a rule may not, and no two growths may be in one step.
-  [[nodiscard]] bool possible(const msg::schedule& timeline, const msg::run_extent& run, const char* what) const {
+  [[nodiscard]] bool possible(const msg::schedule& timeline, const msg::run_extent& run) const {
     run_setup trial = setup_;
     adopt(trial, {.chosen = {.timeline = timeline, .run = run}});
     try {
-      detail::check_stages(trial, what);
+      detail::check_stages(trial, "proposal");
     } catch (const input_error&) { return false; }
     return true;
   }
@@ -234,7 +234,7 @@ private:
   [[nodiscard]] bool probe_growth() {
     std::optional<loss_probe> probe = detail::growth_probe(wanted_, setup_.end, final_steps_);
     if (!probe || !possible({.start = probe->sizes, .lr = wanted_.base.lr, .stages = probe->stages},
-                            {probe->steps, wanted_.tokens_per_step}, "probe")) {
+                            {probe->steps, wanted_.tokens_per_step})) {
       return true;
     }
     probe->seconds = 2 * growth_shares * share_;
@@ -269,7 +269,7 @@ private:
   const stopwatch watch_;
   const run_setup& setup_;
   const options& o_;
-  training_data& data_;
+  const training_data& data_;
   printer& terminal_;
   const double budget_; // seconds
   const bool evaluates_, saves_;
