@@ -171,6 +171,13 @@ TEST_CASE("what a growth costs is probed from the fewest layers to all", "[auto_
   CHECK(probe->stages[0].grow == msg::named_sizes{{"layers", 6}});
   CHECK(probe->stages[0].ramp.steps == 36);
   CHECK(!reference::detail::growth_probe(wanted, llama, 359)); // too short to tell something
+  config bert = llama; // starts from half of the layers: one doubling costs less than probes differ
+  bert.arch = reference::architecture::bert;
+  wanted.choices = reference::detail::smaller_sizes(bert);
+  CHECK(!reference::detail::probes_growth(wanted.choices, bert));
+  CHECK(!reference::detail::growth_probe(wanted, bert, 3700));
+  wanted.choices = reference::detail::smaller_sizes(llama);
+  CHECK(reference::detail::probes_growth(wanted.choices, llama));
   std::erase_if(wanted.choices, [](const auto& c) { return c.first == "layers"; });
   CHECK(!reference::detail::growth_probe(wanted, llama, 370));
 }
@@ -188,6 +195,17 @@ TEST_CASE("a growth that loses no more than seeds differ has no price", "[auto_s
   CHECK(std::abs(pace_of(0.7) - 0.7) < 1e-9);
   CHECK(pace_of(0.1) == 0.25);
   CHECK(reference::detail::pace_of_doubling(curve(1, 0.01), curve(0.5, 0.01)) == 1); // it doesn't learn yet
+}
+
+TEST_CASE("growth has a price where the first weights suit the width", "[auto_schedule]") {
+  config c{.hidden = 16};
+  for (const auto& [deviation, pace] : {std::pair{0.02, 1.0}, {0.07, 1.0}, {0.1, 0.9}, {0.2, 0.9}}) {
+    c.initializer_range = deviation;
+    CHECK(reference::detail::usual_pace(c) == pace);
+  }
+  c.initializer_range = 0.02; // of every width in Hugging Face's models: it suits theirs
+  c.hidden = 768;
+  CHECK(reference::detail::usual_pace(c) == 0.9);
 }
 
 TEST_CASE("where growth has a price it must promise more than the fit may be off by", "[auto_schedule]") {

@@ -147,17 +147,25 @@ namespace detail {
   return timeline;
 }
 
+/// Whether a probe tells what growing layers costs: of more than a doubling. One costs less than probes differ by
+/// chance: BERT leaves its first plateau now earlier, now later, and 3 to 6 layers told 0.67 where growing was worth
+/// it, nothing where it was not.
+[[nodiscard]] inline bool probes_growth(const msg::detail::size_choices& choices, const config& full) {
+  const auto* layers = msg::detail::find_named(choices, "layers");
+  return layers != nullptr && 2 * layers->front() < full.layers;
+}
+
 /// A probe that grows from the fewest layers to all: after a quarter of the steps that a probe of the final sizes has,
-/// and for three quarters. Nothing where there are no fewer layers, or too few steps.
+/// and for three quarters. Nothing where probes_growth() says no, or of too few steps.
 [[nodiscard]] inline std::optional<loss_probe> growth_probe(const msg::proposal_request& wanted, const config& full,
                                                             index final_steps) {
-  const auto* layers = msg::detail::find_named(wanted.choices, "layers");
   const index part = final_steps / curve_points;
   const index before = part * curve_points / 4;
-  if (layers == nullptr || before < least_growth_steps) { return std::nullopt; }
+  if (!probes_growth(wanted.choices, full) || before < least_growth_steps) { return std::nullopt; }
   const msg::run_extent run{part * curve_points, wanted.tokens_per_step};
   msg::schedule timeline = wanted.base;
-  timeline.start = msg::sizes_with(wanted.sizes, {{"layers", layers->front()}});
+  const index fewest = msg::detail::find_named(wanted.choices, "layers")->front();
+  timeline.start = msg::sizes_with(wanted.sizes, {{"layers", fewest}});
   msg::stage& growth = timeline.stages.front();
   growth.at = {msg::trigger_kind::step, static_cast<double>(before)};
   growth.grow = {{"layers", msg::size_of(wanted.sizes, "layers")}};
@@ -166,6 +174,15 @@ namespace detail {
                     .steps = run.steps,
                     .points = curve_points,
                     .stages = std::move(timeline.stages)};
+}
+
+/// What a token counts for after the layers have doubled, as far as the first weights tell: all of it where they are
+/// small for the width and a deep model is slow to leave them; else less, for then it learns from the first step (GPT,
+/// L12 C16, 6 to 12 layers from N(0, 0.2^2): 0.9; that BERT loses by 3 to 6 layers from N(0, 0.1^2), too, and by none
+/// from N(0, 0.02^2), in 0.43 of the time).
+[[nodiscard]] inline double usual_pace(const config& full) {
+  constexpr double small = 0.3, price = 0.1; // half of what suits the width, by --init-std
+  return full.initializer_range * std::sqrt(static_cast<double>(full.hidden)) < small ? 1 : 1 - price;
 }
 
 /// What a probed growth says of the pace after growths, by each doubling of the layers: for what a short curve shows of

@@ -90,7 +90,9 @@ public:
                                         .count = 1000,
                                         .base = detail::proposal_base(setup)},
         corners_(detail::sizes_to_probe(wanted_.sizes, wanted_.choices)),
-        share_(probe_share * budget_ / (static_cast<double>(corners_.size() - 1) + final_shares + growth_shares)),
+        share_(probe_share * budget_ /
+               (static_cast<double>(corners_.size() - 1) + final_shares +
+                (detail::probes_growth(wanted_.choices, setup.end) ? growth_shares : 0))),
         fewer_(data, probe_batches * o_.batch) {
     if (corners_.size() < 2) { throw input_error("--schedule auto: the final sizes leave nothing to grow from"); }
   }
@@ -232,24 +234,28 @@ private:
   }
   /// What growth costs; false if someone asked it to stop.
   [[nodiscard]] bool probe_growth() {
+    if (msg::detail::find_named(wanted_.choices, "layers") == nullptr) { return true; }
+    double pace = detail::usual_pace(setup_.end);
+    const char* told_by = "the first weights";
     std::optional<loss_probe> probe = detail::growth_probe(wanted_, setup_.end, final_steps_);
-    if (!probe || !possible({.start = probe->sizes, .lr = wanted_.base.lr, .stages = probe->stages},
-                            {probe->steps, wanted_.tokens_per_step})) {
-      return true;
+    if (probe && possible({.start = probe->sizes, .lr = wanted_.base.lr, .stages = probe->stages},
+                          {probe->steps, wanted_.tokens_per_step})) {
+      probe->seconds = 2 * growth_shares * share_;
+      std::vector<msg::loss_point> grown;
+      probe_end end;
+      if (!train(*probe, "probe-growth", grown, end)) { return false; }
+      const double before = probe->stages.front().at.value * static_cast<double>(wanted_.tokens_per_step); // tokens
+      std::erase_if(grown, [&](const msg::loss_point& p) { return p.tokens <= before; });
+      if (!grown.empty()) { // it is empty where time ran out
+        const double probed = detail::pace_of_doubling(curve_, grown);
+        if (probed <= pace) { told_by = "the last probe"; }
+        pace = std::min(pace, probed);
+      }
     }
-    probe->seconds = 2 * growth_shares * share_;
-    std::vector<msg::loss_point> grown;
-    probe_end end;
-    if (!train(*probe, "probe-growth", grown, end)) { return false; }
-    const double before = probe->stages.front().at.value * static_cast<double>(wanted_.tokens_per_step); // tokens
-    std::erase_if(grown, [&](const msg::loss_point& p) { return p.tokens <= before; });
-    if (grown.empty()) { return true; } // out of time
-    const double pace = detail::pace_of_doubling(curve_, grown);
     wanted_.pace = {{"layers", pace}};
-    terminal_.note(fmt::format("growth    {}", pace < 1 ? fmt::format("a token counts for {:.2g} with each doubling of "
-                                                                      "the layers, by the last probe",
-                                                                      pace)
-                                                        : "costs nothing, by the last probe"));
+    terminal_.note(pace < 1 ? fmt::format("growth    a token counts for {:.2g} with each doubling of the layers, by {}",
+                                          pace, told_by)
+                            : fmt::format("growth    counts as free, by {}", told_by));
     return true;
   }
 
