@@ -99,7 +99,7 @@ public:
 
   [[nodiscard]] std::optional<found_schedule> run() {
     time_steps();
-    if (!probe_losses() || !probe_growth()) { return std::nullopt; }
+    if (!probe_losses() || !price_growth()) { return std::nullopt; }
     std::map<msg::named_sizes, index> counted; // a fit asks thousands of times
     const auto parameters = [&](const msg::named_sizes& sizes) {
       const auto [entry, fresh] = counted.try_emplace(sizes, 0);
@@ -233,7 +233,7 @@ private:
     return true;
   }
   /// What growth costs; false if someone asked it to stop.
-  [[nodiscard]] bool probe_growth() {
+  [[nodiscard]] bool price_growth() {
     if (msg::detail::find_named(wanted_.choices, "layers") == nullptr) { return true; }
     double pace = detail::usual_pace(setup_.end);
     const char* told_by = "the first weights";
