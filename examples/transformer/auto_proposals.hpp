@@ -179,7 +179,7 @@ namespace detail {
 /// What a token counts for after the layers have doubled, as far as the first weights tell: all of it where they are
 /// small for the width, which a deep model is slow to leave; less where they suit it, and a deep model learns from the
 /// first step. GPT, L12 C16 from N(0, 0.2^2): 0.9 after 6 to 12 layers. BERT, L6 C16, two fifths of the final model's
-/// time: 3 to 6 layers are behind it from N(0, 0.1^2), ahead of it from N(0, 0.02^2).
+/// time: 3 to 6 layers are level with it from N(0, 0.1^2), ahead of it from N(0, 0.02^2).
 [[nodiscard]] inline double usual_pace(const config& full) {
   constexpr double small = 0.3, price = 0.1; // half of what suits the width, by --init-std
   return full.initializer_range * std::sqrt(static_cast<double>(full.hidden)) < small ? 1 : 1 - price;
