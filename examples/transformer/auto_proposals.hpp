@@ -147,12 +147,18 @@ namespace detail {
   return timeline;
 }
 
+/// 0: there are none to choose from.
+[[nodiscard]] inline index fewest_layers(const msg::detail::size_choices& choices) {
+  const auto* layers = msg::detail::find_named(choices, "layers");
+  return layers == nullptr ? 0 : layers->front();
+}
+
 /// Whether a probe tells what growing layers costs: of more than a doubling. One costs less than probes differ by
 /// chance: BERT leaves its first plateau now earlier, now later, and 3 to 6 layers told 0.67 where growing was worth
 /// it, nothing where it was not.
 [[nodiscard]] inline bool probes_growth(const msg::detail::size_choices& choices, const config& full) {
-  const auto* layers = msg::detail::find_named(choices, "layers");
-  return layers != nullptr && 2 * layers->front() < full.layers;
+  const index fewest = fewest_layers(choices);
+  return fewest > 0 && 2 * fewest < full.layers;
 }
 
 /// A probe that grows from the fewest layers to all: after a quarter of the steps that a probe of the final sizes has,
@@ -164,8 +170,7 @@ namespace detail {
   if (!probes_growth(wanted.choices, full) || before < least_growth_steps) { return std::nullopt; }
   const msg::run_extent run{part * curve_points, wanted.tokens_per_step};
   msg::schedule timeline = wanted.base;
-  const index fewest = msg::detail::find_named(wanted.choices, "layers")->front();
-  timeline.start = msg::sizes_with(wanted.sizes, {{"layers", fewest}});
+  timeline.start = msg::sizes_with(wanted.sizes, {{"layers", fewest_layers(wanted.choices)}});
   msg::stage& growth = timeline.stages.front();
   growth.at = {msg::trigger_kind::step, static_cast<double>(before)};
   growth.grow = {{"layers", msg::size_of(wanted.sizes, "layers")}};

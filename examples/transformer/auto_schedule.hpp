@@ -234,7 +234,7 @@ private:
   }
   /// What growth costs; false if someone asked it to stop.
   [[nodiscard]] bool price_growth() {
-    if (msg::detail::find_named(wanted_.choices, "layers") == nullptr) { return true; }
+    if (detail::fewest_layers(wanted_.choices) == 0) { return true; }
     double pace = detail::usual_pace(setup_.end);
     const char* told_by = "the first weights";
     std::optional<loss_probe> probe = detail::growth_probe(wanted_, setup_.end, final_steps_);
